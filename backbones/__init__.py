@@ -1,0 +1,1 @@
+"""Vision backbones composed from scan designs."""

@@ -1,0 +1,1 @@
+"""The search: studies, budgets, strategies, proxies, executors, export."""
