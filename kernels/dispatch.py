@@ -17,9 +17,6 @@ from kernels.backends import backend_module, requested_backend, resolve_backend
 from kernels.errors import KernelError
 from kernels.shapes import check_scan
 
-CHECKPOINT_EVERY = 32
-"""Tokens between two saved states: 1/8 byte of float32 per token-state."""
-
 
 def selective_scan(
     u: Tensor,
@@ -115,7 +112,7 @@ def _saved_shapes(
     if not save or backend == "reference":
         return (0,), (0,)
     batch, routes, tokens, inner = delta.shape
-    chunks = -(-tokens // CHECKPOINT_EVERY)
+    chunks = -(-tokens // backend_module(backend).CHECKPOINT_EVERY)
     states = (batch, routes, chunks, A.shape[2], inner)
     return states, (0,) if z is None else _y_shape(delta, merge)
 

@@ -1,0 +1,218 @@
+"""The `numba` backend: the scan on CPU cores, forward and backward.
+
+Threads: as many as `torch.get_num_threads()` says, so a DataLoader worker (1), a Ray worker
+(its num_cpus) and a user's own setting are all obeyed. They are plain Python threads that run
+compiled code without the interpreter's lock and sleep when idle; a pool of OpenMP threads
+would spin against torch's own and does not survive a fork. Results do not depend on their
+number.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kernels.cpu_backward import backward_tasks
+from kernels.cpu_forward import BLOCK, CHUNK, first_bad_order, forward_tasks
+from kernels.errors import KernelError
+from kernels.reference import ScanGradients
+
+CHECKPOINT_EVERY = CHUNK
+SERIAL_BELOW = 1 << 15
+"""Token-states under which a call stays on its own thread: waking another costs about 50 us."""
+
+_pools: dict[int, ThreadPoolExecutor] = {}
+_pool_lock = threading.Lock()
+
+
+def _forget_pools() -> None:
+    """Drop the pools in a forked child: its parent's threads do not exist there."""
+    global _pool_lock
+    _pool_lock = threading.Lock()
+    _pools.clear()
+
+
+os.register_at_fork(after_in_child=_forget_pools)
+
+
+def _pool(workers: int) -> ThreadPoolExecutor:
+    with _pool_lock:
+        if workers not in _pools:
+            name = "scannas-scan"
+            _pools[workers] = ThreadPoolExecutor(max_workers=workers, thread_name_prefix=name)
+        return _pools[workers]
+
+
+def _run(kernel: Any, tasks: int, work: int, *arguments: Any) -> None:
+    """Run a kernel's tasks on this thread and, where it pays, on others beside it."""
+    threads = min(torch.get_num_threads(), tasks) if work >= SERIAL_BELOW else 1
+    if threads <= 1:
+        kernel(0, tasks, *arguments)
+        return
+    edges = [tasks * i // threads for i in range(threads + 1)]
+    pool = _pool(threads - 1)
+    others = [pool.submit(kernel, edges[i], edges[i + 1], *arguments) for i in range(1, threads)]
+    kernel(0, edges[1], *arguments)
+    for other in others:
+        other.result()
+
+
+def _flat(tensor: Tensor) -> np.ndarray:
+    """View a tensor as one flat float32 array, copied only where it is not one already."""
+    return tensor.detach().to(torch.float32).contiguous().view(-1).numpy()
+
+
+def _flat_or_zeros(tensor: Tensor | None, like: Tensor) -> np.ndarray:
+    return np.zeros(like.numel(), np.float32) if tensor is None else _flat(tensor)
+
+
+class _Arguments:
+    """The inputs of a scan as the kernels take them."""
+
+    def __init__(
+        self,
+        x: Tensor,
+        delta: Tensor,
+        A: Tensor,
+        B: Tensor,
+        C: Tensor,
+        D: Tensor | None,
+        delta_bias: Tensor | None,
+        orders: Tensor | None,
+        delta_softplus: bool,
+        merge: str,
+    ) -> None:
+        self.batch, self.routes, self.tokens, self.inner = delta.shape
+        self.state = A.shape[2]
+        self.tasks = self.batch * -(-self.inner // BLOCK)
+        self.work = delta.numel() * self.state
+        per_channel = A[:, :, 0]
+        if orders is None:
+            orders = torch.arange(self.tokens, dtype=torch.int32).repeat(self.routes)
+            self.orders, self.orders_per_image = orders.numpy(), False
+        else:
+            self.orders = orders.to(torch.int32).contiguous().view(-1).numpy()
+            self.orders_per_image = orders.dim() == 3
+            bad = first_bad_order(self.orders, self.orders.size // self.tokens, self.tokens)
+            if bad >= 0:
+                raise KernelError(
+                    f"orders row {bad} is not a permutation of 0..{self.tokens - 1}; "
+                    "each route must visit every token once"
+                )
+        self.x_per_route = x.dim() == 4
+        self.merged = merge != "none"
+        self.scale = np.float32(1.0 / self.routes if merge == "mean" else 1.0)
+        self.softplus = bool(delta_softplus)
+        self.x, self.delta, self.B, self.C = _flat(x), _flat(delta), _flat(B), _flat(C)
+        self.A = _flat(A.detach().transpose(1, 2))
+        self.D = _flat_or_zeros(D, per_channel)
+        self.bias = _flat_or_zeros(delta_bias, per_channel)
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        return self.routes, self.tokens, self.inner, self.state
+
+    @property
+    def y_shape(self) -> tuple[int, ...]:
+        lead = (self.batch,) if self.merged else (self.batch, self.routes)
+        return (*lead, self.tokens, self.inner)
+
+
+def forward(
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    orders: Tensor | None,
+    delta_softplus: bool,
+    merge: str,
+    save: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run the scan; return y, the states kept for the backward, and y before its gate.
+
+    Raises: KernelError when a row of orders is not a permutation.
+    """
+    a = _Arguments(x, delta, A, B, C, D, delta_bias, orders, delta_softplus, merge)
+    y = torch.empty(a.y_shape, dtype=torch.float32)
+    chunks = -(-a.tokens // CHUNK)
+    kept = (a.batch, a.routes, chunks, a.state, a.inner) if save else (0,)
+    states = torch.empty(kept, dtype=torch.float32)
+    ungated = torch.empty(a.y_shape if save and z is not None else (0,), dtype=torch.float32)
+    gate = np.empty(0, np.float32) if z is None else _flat(z)
+    _run(
+        forward_tasks, a.tasks, a.work,
+        a.x, a.delta, a.A, a.B, a.C, a.D, a.bias, gate, a.orders,
+        y.view(-1).numpy(), ungated.view(-1).numpy(), states.view(-1).numpy(),
+        *a.sizes, a.x_per_route, a.orders_per_image, a.softplus, a.merged, a.scale,
+        z is not None, save,
+    )  # fmt: skip
+    return y.to(x.dtype), states, ungated.to(x.dtype)
+
+
+def backward(
+    grad_y: Tensor,
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    orders: Tensor | None,
+    states: Tensor,
+    ungated: Tensor,
+    delta_softplus: bool,
+    merge: str,
+) -> ScanGradients:
+    """Return the gradients of the scan from the states that the forward kept."""
+    a = _Arguments(x, delta, A, B, C, D, delta_bias, orders, delta_softplus, merge)
+    grad, grad_z = grad_y.to(torch.float32), None
+    if z is not None:
+        gate = z.to(torch.float32)
+        sigmoid = torch.sigmoid(gate)
+        product = grad * ungated.to(torch.float32)
+        product = product if a.merged else product.sum(1)
+        grad_z = product * sigmoid * (1 + gate * (1 - sigmoid))
+        silu = gate * sigmoid
+        grad = grad * (silu if a.merged else silu.unsqueeze(1))
+    blocks = -(-a.inner // BLOCK)
+    rows = (a.batch, a.routes, a.tokens)
+    grad_x = torch.empty(x.shape, dtype=torch.float32)
+    grad_delta = torch.empty(delta.shape, dtype=torch.float32)
+    grad_A = np.empty((a.batch, a.routes, a.state, a.inner), np.float32)
+    grad_B = np.empty((blocks, *rows, a.state), np.float32)
+    grad_C = np.empty((blocks, *rows, a.state), np.float32)
+    grad_D = np.empty((a.batch, a.routes, a.inner), np.float32)
+    grad_bias = np.empty((a.batch, a.routes, a.inner), np.float32)
+    _run(
+        backward_tasks, a.tasks, a.work,
+        _flat(grad), a.x, a.delta, a.A, a.B, a.C, a.D, a.bias, a.orders,
+        states.view(-1).numpy(), grad_x.view(-1).numpy(), grad_delta.view(-1).numpy(),
+        grad_A.reshape(-1), grad_B.reshape(-1), grad_C.reshape(-1),
+        grad_D.reshape(-1), grad_bias.reshape(-1),
+        a.batch, *a.sizes, a.x_per_route, a.orders_per_image, a.softplus, a.merged, a.scale,
+    )  # fmt: skip
+    # numpy adds along the first axis one slice after the other, on one thread: a fixed order.
+    return ScanGradients(
+        x=grad_x,
+        delta=grad_delta,
+        A=torch.from_numpy(np.add.reduce(grad_A, axis=0)).transpose(1, 2),
+        B=torch.from_numpy(np.add.reduce(grad_B, axis=0)),
+        C=torch.from_numpy(np.add.reduce(grad_C, axis=0)),
+        D=None if D is None else torch.from_numpy(np.add.reduce(grad_D, axis=0)),
+        z=grad_z,
+        delta_bias=None
+        if delta_bias is None
+        else torch.from_numpy(np.add.reduce(grad_bias, axis=0)),
+    )

@@ -1,0 +1,118 @@
+"""The forward scan on the CPU, compiled by numba.
+
+A task is one image and one block of channels; it runs the routes one after the other and adds
+each to its own tile of y. So no two tasks write the same number, and every sum has an order
+that depends on the shape of one image alone: neither on the batch nor on the threads.
+
+Arrays are flat float32 and indexed by hand: numba then emits no wrap-around tests.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from kernels.lanes import (
+    LANES,
+    exp2_lanes,
+    load,
+    read,
+    sigmoid_lanes,
+    softplus_lanes,
+    splat,
+    store,
+    write,
+)
+
+BLOCK = 64
+"""Channels of a task: four vectors, one state of which is 256 bytes."""
+CHUNK = 16
+"""Tokens between two saved states; the backward's working set of a chunk fits the L1 cache."""
+LOG2_E = np.float32(1.4426950408889634)
+
+
+@njit(nogil=True, cache=True)
+def first_bad_order(orders, rows, tokens):  # type: ignore[no-untyped-def]
+    """Return the first row of a flat order table that is no permutation, or -1."""
+    seen = np.full(tokens, -1, np.int64)
+    for row in range(rows):
+        for t in range(tokens):
+            token = orders[row * tokens + t]
+            if token < 0 or token >= tokens or seen[token] == row:
+                return row
+            seen[token] = row
+    return -1
+
+
+@njit(nogil=True, cache=True)
+def forward_tasks(  # type: ignore[no-untyped-def]
+    start, stop, x, delta, A, B, C, D, bias, z, orders, y, ungated, states,
+    routes, tokens, inner, state,
+    x_per_route, orders_per_image, softplus, merged, scale, gated, save,
+):  # fmt: skip
+    """Run the tasks start..stop - 1.
+
+    Shapes, flattened: x (B, L, D) or (B, K, L, D); delta (B, K, L, D); A (K, N, D), states
+    outermost; B, C (B, K, L, N); D, bias (K, D); z (B, L, D); orders (K, L) or (B, K, L);
+    y and ungated (B, L, D) merged or (B, K, L, D); states (B, K, L / CHUNK, N, D), kept where
+    `save`.
+    """
+    blocks = (inner + BLOCK - 1) // BLOCK
+    chunks = (tokens + CHUNK - 1) // CHUNK
+    h = np.empty(state * BLOCK, np.float32)
+    A_block = np.empty(state * BLOCK, np.float32)
+    for task in range(start, stop):
+        b, c0 = task // blocks, task % blocks * BLOCK
+        width = min(BLOCK, inner - c0)
+        for k in range(routes):
+            h[:] = np.float32(0.0)
+            for n in range(state):
+                for c in range(0, width, LANES):
+                    row = load(A, (k * state + n) * inner + c0 + c, width - c)
+                    write(A_block, n * BLOCK + c, row)
+            x_route = (b * routes + k) * tokens if x_per_route else b * tokens
+            y_route = b * tokens if merged else (b * routes + k) * tokens
+            order = (b * routes + k) * tokens if orders_per_image else k * tokens
+            for t in range(tokens):
+                token = np.int64(orders[order + t])
+                if save and t % CHUNK == 0:
+                    saved = ((b * routes + k) * chunks + t // CHUNK) * state
+                    for n in range(state):
+                        for c in range(0, width, LANES):
+                            at = (saved + n) * inner + c0 + c
+                            store(states, at, read(h, n * BLOCK + c), width - c)
+                row_x = (x_route + token) * inner + c0
+                row_y = (y_route + token) * inner + c0
+                row_b = (b * routes + k) * tokens + token
+                row_d = row_b * inner + c0
+                row_b *= state
+                for c in range(0, width, LANES):
+                    left = width - c
+                    u = load(x, row_x + c, left)
+                    d = load(delta, row_d + c, left) + load(bias, k * inner + c0 + c, left)
+                    if softplus:
+                        d = softplus_lanes(d)
+                    du, d2 = d * u, d * splat(LOG2_E)
+                    total = load(D, k * inner + c0 + c, left) * u
+                    for n in range(state):
+                        decay = exp2_lanes(d2 * read(A_block, n * BLOCK + c))
+                        drive = du * splat(B[row_b + n])
+                        h_n = drive + decay * read(h, n * BLOCK + c)
+                        write(h, n * BLOCK + c, h_n)
+                        total = total + h_n * splat(C[row_b + n])
+                    if merged and k > 0:
+                        total = total + load(y, row_y + c, left)
+                    store(y, row_y + c, total, left)
+        if gated or scale != np.float32(1.0):
+            for row in range(tokens if merged else routes * tokens):
+                row_y = (row + b * (tokens if merged else routes * tokens)) * inner + c0
+                row_z = (b * tokens + row % tokens) * inner + c0
+                for c in range(0, width, LANES):
+                    left = width - c
+                    value = load(y, row_y + c, left) * splat(scale)
+                    if gated:
+                        if save:
+                            store(ungated, row_y + c, value, left)
+                        gate = load(z, row_z + c, left)
+                        value = value * gate * sigmoid_lanes(gate)
+                    store(y, row_y + c, value, left)
