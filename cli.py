@@ -1,0 +1,248 @@
+"""The front door: parse the command line, call `nas`, print.
+
+Reading commands answer in under a second: whatever needs torch, optuna or ray is imported inside
+the command that uses it.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn, Optional
+
+import typer
+
+from kernels.errors import ScanNASError
+
+app = typer.Typer(
+    help="Neural architecture search over scan designs for vision backbones.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+DEFAULT_STORAGE = "sqlite:///runs/nas.db"
+STUDY_ROOM, LOOK_ROOM = "Search", "Look"
+
+StorageOption = Annotated[
+    str, typer.Option(help="Database URL.", envvar="SCANNAS_STORAGE", show_envvar=False)
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+ImageSizeOption = Annotated[
+    int, typer.Option(min=32, help="Side in pixels at which cost is counted.")
+]
+
+
+@app.command(rich_help_panel=STUDY_ROOM)
+def search(
+    space: Annotated[str, typer.Option(help="Shipped space, or path to a YAML file.")],
+    budget: Annotated[
+        list[str], typer.Option(help="4.5GFLOPs, 4.2-4.5GFLOPs, 30Mparams; may be repeated.")
+    ],
+    study: Annotated[
+        Optional[str], typer.Option(help="Name; an existing study is continued.")
+    ] = None,
+    trials: Annotated[
+        int, typer.Option(min=1, help="Candidates to train, beside the baselines.")
+    ] = 12,
+    timeout: Annotated[
+        Optional[float], typer.Option(min=1, help="Stop starting trials after S seconds.")
+    ] = None,
+    strategy: Annotated[str, typer.Option(help="evolution, tpe, nsga2 or random.")] = "evolution",
+    data: Annotated[
+        Optional[str], typer.Option(help="scenes, digits, patterns or folder:PATH.")
+    ] = None,
+    recipe: Annotated[
+        Optional[Path], typer.Option(help="YAML recipe of the training proxy.")
+    ] = None,
+    epochs: Annotated[Optional[int], typer.Option(min=1, help="Epochs per trial.")] = None,
+    image_size: ImageSizeOption = 224,
+    storage: StorageOption = DEFAULT_STORAGE,
+    backend: Annotated[
+        str, typer.Option(help="Scan kernels: auto, reference, numba, triton, mamba_ssm.")
+    ] = "auto",
+    warm_start: Annotated[
+        str, typer.Option(help="presets: train the published designs too; none: skip them.")
+    ] = "presets",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    export: Annotated[
+        Optional[Path], typer.Option(help="Where the best architecture goes.")
+    ] = None,
+) -> None:
+    """Search a space under a budget; ends with the best design, exported."""
+    from nas.budget import parse_budget
+    from nas.report import console
+    from nas.settings import search_settings
+    from nas.study import start
+
+    settings = search_settings(
+        space=space,
+        budget=parse_budget(budget),
+        trials=trials,
+        timeout_s=timeout,
+        strategy=strategy,
+        data=data,
+        recipe_path=recipe,
+        epochs=epochs,
+        image_size=image_size,
+        backend=backend,
+        warm_start=warm_start,
+        seed=seed,
+    )
+    opened = start(study, storage, settings)
+    console.run_and_summarize(opened, trials=trials, export=export)
+
+
+@app.command(rich_help_panel=STUDY_ROOM)
+def resume(
+    study: str,
+    trials: Annotated[
+        Optional[int], typer.Option(min=1, help="New total of candidates to train.")
+    ] = None,
+    storage: StorageOption = DEFAULT_STORAGE,
+    export: Annotated[
+        Optional[Path], typer.Option(help="Where the best architecture goes.")
+    ] = None,
+) -> None:
+    """Continue a study with its stored settings, whatever ended it."""
+    from nas.report import console
+    from nas.study import open_study
+
+    opened = open_study(study, storage)
+    console.run_and_summarize(opened, trials=trials, export=export)
+
+
+@app.command(rich_help_panel=LOOK_ROOM)
+def studies(storage: StorageOption = DEFAULT_STORAGE, json: JsonOption = False) -> None:
+    """List the studies of a database."""
+    from nas.report import console, leaderboard
+
+    console.emit(leaderboard.studies(storage), json, console.studies_table)
+
+
+@app.command(rich_help_panel=LOOK_ROOM)
+def status(study: str, storage: StorageOption = DEFAULT_STORAGE, json: JsonOption = False) -> None:
+    """Say what runs, what waits, what failed and why, and when it will be done."""
+    from nas.report import console, leaderboard
+
+    console.emit(leaderboard.status(study, storage), json, console.status_table)
+
+
+@app.command(rich_help_panel=LOOK_ROOM)
+def show(
+    study: str,
+    trial: Annotated[Optional[int], typer.Option(help="One trial in full.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="Rows of the leaderboard.")] = 10,
+    storage: StorageOption = DEFAULT_STORAGE,
+    json: JsonOption = False,
+) -> None:
+    """Show the leaderboard, the baselines and the Pareto front, or one trial."""
+    from nas.report import console, leaderboard
+
+    if trial is None:
+        console.emit(leaderboard.summary(study, storage, top=top), json, console.summary_view)
+    else:
+        console.emit(leaderboard.trial(study, storage, trial), json, console.trial_view)
+
+
+@app.command("run-trial", rich_help_panel=STUDY_ROOM)
+def run_trial(study: str, trial: int, storage: StorageOption = DEFAULT_STORAGE) -> None:
+    """Train one recorded trial again, alone, and compare its score with the recorded one."""
+    from nas.report import console
+    from nas.study import rerun_trial
+
+    console.compare_rerun(rerun_trial(study, storage, trial))
+
+
+@app.command(rich_help_panel=STUDY_ROOM)
+def export(
+    study: str,
+    trial: Annotated[str, typer.Option(help="A number, best, or pareto.")] = "best",
+    out: Annotated[Optional[Path], typer.Option(help="File (pareto: folder) to write.")] = None,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="Write seeded initial weights beside it.")
+    ] = False,
+    storage: StorageOption = DEFAULT_STORAGE,
+) -> None:
+    """Write a design as a config that rebuilds the identical model, and prove that it does."""
+    from nas.export import export_trials
+    from nas.report import console
+
+    console.exported(export_trials(study, storage, which=trial, out=out, weights=weights))
+
+
+@app.command(rich_help_panel=LOOK_ROOM)
+def profile(
+    arch: Annotated[str, typer.Argument(help="Preset, config file or exported file.")],
+    image_size: ImageSizeOption = 224,
+    convention: Annotated[str, typer.Option(help="fvcore or macs.")] = "fvcore",
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Build the model and compare with fvcore's count.")
+    ] = False,
+    latency: Annotated[bool, typer.Option("--latency", help="Measure images per second.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Show parameters and FLOPs per stage and component."""
+    from nas.report import console, profile
+
+    report = profile.profile(
+        arch, image_size=image_size, convention=convention, verify=verify, latency=latency
+    )
+    console.emit(report, json, console.profile_view)
+
+
+@app.command(rich_help_panel=LOOK_ROOM)
+def presets(json: JsonOption = False) -> None:
+    """List the published backbones."""
+    from nas.report import console, profile
+
+    console.emit(profile.presets(), json, console.presets_table)
+
+
+@app.command(rich_help_panel=LOOK_ROOM)
+def spaces(
+    name: Annotated[Optional[str], typer.Argument(help="Shipped space or YAML file.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """List the shipped search spaces, or explain one."""
+    from nas.report import console, spaces
+
+    if name is None:
+        console.emit(spaces.listing(), json, console.spaces_table)
+    else:
+        console.emit(spaces.explain(name), json, console.space_view)
+
+
+@app.command(rich_help_panel=LOOK_ROOM)
+def doctor(json: JsonOption = False) -> None:
+    """Report devices, scan backends and versions, and why something is unavailable."""
+    from nas.report import console, doctor
+
+    console.emit(doctor.examine(), json, console.doctor_view)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line on stderr and exit code 2."""
+    from typer.exceptions import TyperException
+
+    try:
+        code = app(standalone_mode=False)
+    except ScanNASError as exc:
+        _fail(str(exc))
+    except TyperException as exc:
+        message = exc.format_message().strip()
+        if not message:  # no arguments: typer has printed the help
+            sys.exit(2)
+        _fail(f"{message} (see --help)")
+    except typer.Abort:
+        sys.exit(130)
+    sys.exit(code or 0)
+
+
+def _fail(message: str) -> NoReturn:
+    print("error:", " ".join(message.split()), file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

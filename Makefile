@@ -1,0 +1,40 @@
+# `make search` and `make test` set themselves up: a .venv in the tree, made once.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: setup search test chaos lint bench gpu clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,dev]'
+	touch $(READY)
+
+search: $(READY)
+	$(BIN)/python cli.py search --space quadtree --budget 4.5GFLOPs
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+chaos: $(READY)
+	$(BIN)/python -m pytest -m chaos
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY)
+	$(BIN)/python benchmarks/scan_cpu.py
+	$(BIN)/python benchmarks/backbones.py
+	$(BIN)/python benchmarks/proxy_reliability.py
+
+# GPU tests and benchmarks on a machine that has torch and triton already: nothing is installed.
+gpu:
+	$(PYTHON) -m pytest -m gpu
+	$(PYTHON) benchmarks/scan_gpu.py
