@@ -1,17 +1,11 @@
 """The `numba` backend: the scan on CPU cores, forward and backward.
 
-Threads: as many as `torch.get_num_threads()` says, so a DataLoader worker (1), a Ray worker
-(its num_cpus) and a user's own setting are all obeyed. They are plain Python threads that run
-compiled code without the interpreter's lock and sleep when idle; a pool of OpenMP threads
-would spin against torch's own and does not survive a fork. Results do not depend on their
-number.
+The kernels run without the interpreter's lock on the threads of `kernels.threads`; results do
+not depend on their number.
 """
 
 from __future__ import annotations
 
-import os
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -22,45 +16,20 @@ from kernels.cpu_backward import backward_tasks
 from kernels.cpu_forward import BLOCK, CHUNK, first_bad_order, forward_tasks
 from kernels.errors import KernelError
 from kernels.reference import ScanGradients
+from kernels.threads import run_slices
 
 CHECKPOINT_EVERY = CHUNK
 SERIAL_BELOW = 1 << 15
-"""Token-states under which a call stays on its own thread: waking another costs about 50 us."""
-
-_pools: dict[int, ThreadPoolExecutor] = {}
-_pool_lock = threading.Lock()
-
-
-def _forget_pools() -> None:
-    """Drop the pools in a forked child: its parent's threads do not exist there."""
-    global _pool_lock
-    _pool_lock = threading.Lock()
-    _pools.clear()
-
-
-os.register_at_fork(after_in_child=_forget_pools)
-
-
-def _pool(workers: int) -> ThreadPoolExecutor:
-    with _pool_lock:
-        if workers not in _pools:
-            name = "scannas-scan"
-            _pools[workers] = ThreadPoolExecutor(max_workers=workers, thread_name_prefix=name)
-        return _pools[workers]
+"""Token-states under which a call stays on its own thread: a region costs some 50 us."""
+SLICES_PER_THREAD = 4
+"""More slices than threads even out cores that others use too; a slice costs about 30 us."""
 
 
 def _run(kernel: Any, tasks: int, work: int, *arguments: Any) -> None:
-    """Run a kernel's tasks on this thread and, where it pays, on others beside it."""
-    threads = min(torch.get_num_threads(), tasks) if work >= SERIAL_BELOW else 1
-    if threads <= 1:
-        kernel(0, tasks, *arguments)
-        return
-    edges = [tasks * i // threads for i in range(threads + 1)]
-    pool = _pool(threads - 1)
-    others = [pool.submit(kernel, edges[i], edges[i + 1], *arguments) for i in range(1, threads)]
-    kernel(0, edges[1], *arguments)
-    for other in others:
-        other.result()
+    """Run a kernel's tasks, cut into slices for the threads where that pays."""
+    slices = min(tasks, SLICES_PER_THREAD * torch.get_num_threads()) if work >= SERIAL_BELOW else 1
+    edges = [tasks * i // slices for i in range(slices + 1)]
+    run_slices(lambda i: kernel(edges[i], edges[i + 1], *arguments), slices)
 
 
 def _flat(tensor: Tensor) -> np.ndarray:
