@@ -7,6 +7,7 @@ carries the identity of its run and is refused by any other.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ def save(directory: str | Path, key: dict[str, Any], state: dict[str, Any]) -> N
             os.fsync(file.fileno())
         os.replace(part, folder / FILE_NAME)
     except OSError as exc:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
         raise StudyError(
             f"checkpoint {str(folder / FILE_NAME)!r} cannot be written: {exc.strerror}; free "
             "space or choose another directory"

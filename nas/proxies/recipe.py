@@ -145,15 +145,15 @@ GPU_RECIPE = Recipe(
     precision="bf16",
 )
 
-# Photographs need more pixels than digits for a class to be seen at all.
-_FOLDER_IMAGE_SIZE = 64
+# Photographs need more pixels a token than digits: as many as published backbones have.
+_PHOTO_STRIDE: Literal[4] = 4
 
 
 def default_recipe(device: str, dataset: str | None = None, epochs: int | None = None) -> Recipe:
     """Return the default recipe of a device ("cpu", "cuda", "cuda:1", ...).
 
-    dataset, epochs: replace the recipe's own. Photographs (folders, timm datasets) are taken at
-    64 px on a CPU with the same token grid.
+    dataset, epochs: replace the recipe's own. Photographs (folders, timm datasets) are taken
+    with 4 x 4 pixels a token, on the same grid of tokens, and mirrored at random.
     Raises: DataError for epochs below 1.
     """
     recipe = CPU_RECIPE if str(device).partition(":")[0] == "cpu" else GPU_RECIPE
@@ -162,8 +162,8 @@ def default_recipe(device: str, dataset: str | None = None, epochs: int | None =
         update["dataset"] = dataset
         if ":" in dataset or "/" in dataset:
             grid = recipe.image_size // recipe.stem_stride
-            side = max(recipe.image_size, _FOLDER_IMAGE_SIZE)
-            update |= {"image_size": side, "stem_stride": side // grid, "augment": "flip"}
+            update |= {"image_size": _PHOTO_STRIDE * grid, "stem_stride": _PHOTO_STRIDE}
+            update["augment"] = "flip"
     if epochs is not None:
         if epochs < 1:
             raise DataError(f"epochs {epochs} must be 1 or more; give e.g. --epochs 3")

@@ -200,7 +200,7 @@ class _Run:
         self.history: list[EpochMetrics] = []
         self.averaged: list[Tensor] | None = None
         if recipe.ema is not None:
-            self.averaged = [w.detach().clone() for w in self._weights()]
+            self.averaged = [w.clone() for w in self._weights()]
 
     def train_epoch(self, epoch: int, should_stop: Callable[[], bool]) -> float:
         """Train one epoch and return its mean loss."""
@@ -269,7 +269,7 @@ class _Run:
         """Put the averaged weights into the model and return those they replace."""
         if self.averaged is None:
             return []
-        trained = [w.detach().clone() for w in self._weights()]
+        trained = [w.clone() for w in self._weights()]
         for weight, value in zip(self._weights(), self.averaged):
             weight.copy_(value)
         return trained
@@ -286,7 +286,7 @@ class _Run:
 
     def _weights(self) -> list[Tensor]:
         """Return the parameters and floating buffers, in a fixed order."""
-        return list(_floating(self.model))
+        return [w.detach() for w in _floating(self.model)]
 
     def state(self) -> dict[str, Any]:
         """Return all that a continued run needs, as tensors and plain data."""
