@@ -1,1 +1,58 @@
-"""Vision backbones composed from scan designs."""
+"""Vision backbones composed from scan designs.
+
+    import backbones
+    model = backbones.create("vmamba_tiny_s1l8", num_classes=1000)
+    backbones.cost("vmamba_tiny_s1l8", image_size=224).flops
+
+Public names are loaded on first use, so that importing the package costs nothing. Importing it
+also makes every preset known to timm as `scannas_<preset>`, whenever timm is imported.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import wrapt
+
+if TYPE_CHECKING:
+    from backbones.catalog import create, list_presets, load_config
+    from backbones.checkpoints import convert_checkpoint, load_official
+    from backbones.config import BackboneConfig
+    from backbones.counting import cost
+
+_HOME = {
+    "create": "backbones.catalog",
+    "list_presets": "backbones.catalog",
+    "load_config": "backbones.catalog",
+    "cost": "backbones.counting",
+    "BackboneConfig": "backbones.config",
+    "load_official": "backbones.checkpoints",
+    "convert_checkpoint": "backbones.checkpoints",
+}
+
+__all__ = [
+    "BackboneConfig",
+    "convert_checkpoint",
+    "cost",
+    "create",
+    "list_presets",
+    "load_config",
+    "load_official",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the module that holds a public name when the name is first used."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'backbones' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def _on_timm(_timm: Any) -> None:
+    import_module("backbones.timm_entry")
+
+
+wrapt.register_post_import_hook(_on_timm, "timm")

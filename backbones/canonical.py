@@ -54,7 +54,7 @@ def canonical_form(config: BackboneConfig) -> dict[str, Any]:
         )
     head = config.head.model_dump(mode="json")
     if head["mlp_ratio"] is not None:
-        head["mlp_hidden"] = int(config.stages[-1].width * head["mlp_ratio"])
+        head["mlp_hidden"] = config.head.hidden(config.stages[-1].width)
     del head["mlp_ratio"]
     if head["pool"] == "token":  # the norm of one token is the same before or after picking it
         del head["norm_first"]
@@ -82,7 +82,7 @@ def _block(placed: PlacedBlock) -> dict[str, Any]:
     return {
         "norm": None if block.norm is None else block.norm.model_dump(mode="json"),
         "mixer": _mixer(placed),
-        "ffn": None if ffn is None else int(placed.width * ffn.ratio),
+        "ffn": None if ffn is None else ffn.hidden(placed.width),
         "local_branch": block.local_branch,
         "post_conv": block.post_conv,
     }
@@ -93,16 +93,15 @@ def _mixer(placed: PlacedBlock) -> dict[str, Any]:
     if isinstance(mixer, GatedConvConfig):
         return {
             "kind": mixer.kind,
-            "hidden": int(mixer.expand * width),
-            "convolved": int(mixer.conv_ratio * width),
+            "hidden": mixer.hidden(width),
+            "convolved": mixer.convolved(width),
             "kernel": mixer.kernel,
         }
     if isinstance(mixer, InvertedResidualConfig):
-        hidden = int(mixer.expand * width)
         return {
             "kind": mixer.kind,
-            "hidden": hidden,
-            "squeezed": int(mixer.se_ratio * hidden),
+            "hidden": mixer.hidden(width),
+            "squeezed": mixer.squeezed(width),
         }
     gate = mixer.gate
     if gate == "scan" and mixer.merge != "attention" and mixer.out_norm is None:

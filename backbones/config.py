@@ -224,6 +224,11 @@ Shift = Annotated[ShiftConfig, _named("direction")]
 # --- token mixers ------------------------------------------------------------------------------
 
 
+def _require_odd(kernel: int) -> None:
+    if kernel % 2 == 0:
+        raise ValueError(f"kernel {kernel} must be odd to keep the map's size; use {kernel + 1}")
+
+
 class ConvConfig(Model):
     """Depthwise convolution in front of the scan, followed by SiLU.
 
@@ -234,6 +239,12 @@ class ConvConfig(Model):
     kind: Literal["2d", "causal"] = "2d"
     kernel: PositiveInt = 3
     bias: bool = False
+
+    @model_validator(mode="after")
+    def _centered(self) -> ConvConfig:
+        if self.kind == "2d":
+            _require_odd(self.kernel)
+        return self
 
 
 class SSMConfig(Model):
@@ -281,9 +292,28 @@ class SSMConfig(Model):
             raise ValueError(
                 f"direction_bias needs order snake (found {self.order.kind}); drop one of the two"
             )
+        if self.raster_steps and self.order.kind != "snake":
+            raise ValueError(
+                f"raster_steps needs order snake (found {self.order.kind}); drop one of the two"
+            )
         if self.shift and self.order.kind == "atrous":
             raise ValueError("shift has no meaning for order atrous; remove it")
+        if self.conv is not None and self.conv.kind == "causal":
+            if not isinstance(self.order, (FixedOrder, WindowOrder)):
+                raise ValueError(
+                    f"a causal conv follows fixed routes, not order {self.order.kind}; use conv 2d"
+                )
+        if self.merge == "attention" and self.order.kind in ("atrous", "quadtree_official"):
+            raise ValueError(
+                f"merge attention needs whole routes, which order {self.order.kind} has not; "
+                "use merge sum"
+            )
         return self
+
+    @property
+    def gates_in_scan(self) -> bool:
+        """Whether the kernel applies the gate; orders that rearrange tokens apply it after."""
+        return self.gate == "scan" and self.order.kind not in ("atrous", "quadtree_official")
 
     def inner(self, width: int) -> int:
         """E, the number of scanned channels."""
@@ -313,7 +343,16 @@ class GatedConvConfig(Model):
                 f"conv_ratio {self.conv_ratio} exceeds expand {self.expand}; lower it to at most "
                 "expand"
             )
+        _require_odd(self.kernel)
         return self
+
+    def hidden(self, width: int) -> int:
+        """Return the width of the gate and of the gated channels."""
+        return int(self.expand * width)
+
+    def convolved(self, width: int) -> int:
+        """Return how many of the gated channels are convolved."""
+        return int(self.conv_ratio * width)
 
 
 class InvertedResidualConfig(Model):
@@ -325,6 +364,14 @@ class InvertedResidualConfig(Model):
     kind: Literal["inverted_residual"] = "inverted_residual"
     expand: Annotated[float, Field(gt=0)] = 4.0
     se_ratio: Annotated[float, Field(gt=0, le=1)] = 0.125
+
+    def hidden(self, width: int) -> int:
+        """Return the width of the depthwise convolution."""
+        return int(self.expand * width)
+
+    def squeezed(self, width: int) -> int:
+        """Return the width of the squeeze-excite bottleneck."""
+        return int(self.se_ratio * self.hidden(width))
 
 
 Mixer = Annotated[
@@ -338,6 +385,10 @@ class FFNConfig(Model):
     """Linear, GELU, linear, with biases; hidden = int(width * ratio)."""
 
     ratio: Annotated[float, Field(gt=0)] = 4.0
+
+    def hidden(self, width: int) -> int:
+        """Return the inner width."""
+        return int(self.ratio * width)
 
 
 class BlockConfig(Model):
@@ -368,6 +419,11 @@ class OverlapStem(Model):
     kind: Literal["overlap"] = "overlap"
     stride: Literal[1, 2, 4] = 4
     norm: Norm = NormConfig()
+
+    @property
+    def strides(self) -> tuple[int, int]:
+        """Strides of the two convolutions."""
+        return {4: (2, 2), 2: (2, 1), 1: (1, 1)}[self.stride]
 
 
 class PatchifyStem(Model):
@@ -453,6 +509,11 @@ class HeadConfig(Model):
     norm: Norm = NormConfig()
     norm_first: bool = True
     mlp_ratio: Annotated[float, Field(gt=0)] | None = None
+
+    def hidden(self, width: int) -> int:
+        """Return the width of the hidden layer, for a head that has one."""
+        assert self.mlp_ratio is not None
+        return int(self.mlp_ratio * width)
 
 
 class BackboneConfig(Model):

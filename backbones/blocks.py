@@ -1,0 +1,89 @@
+"""Residual blocks."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from timm.layers import DropPath, Mlp
+from torch import Tensor, nn
+
+from backbones.components import build
+from backbones.config import BlockConfig, NormConfig, PlacedBlock
+from backbones.initialization import LINEAR_STD
+from backbones.norms import ChannelAttention, make_norm
+
+Grid = tuple[int, int]
+
+
+class LocalBranch(nn.Module):
+    """Depthwise convolution beside the mixer, each gated by one shared channel attention.
+
+    Source: EfficientVMamba, arXiv 2403.09977, section 3.3 (EVSS block).
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.norm = nn.BatchNorm2d(width)
+        self.project = nn.Conv2d(width, width, 1)
+        self.attention = ChannelAttention(width)
+
+    def forward(self, x: Tensor, mixed: Tensor, grid: Grid) -> Tensor:
+        """Join the mixer's output with the branch. Shapes: (B, L, C) each."""
+        local = x.unflatten(1, grid).permute(0, 3, 1, 2)
+        local = self.project(F.gelu(self.norm(self.conv(local))))
+        local = local.permute(0, 2, 3, 1).flatten(1, 2)
+        return self.attention(mixed) + self.attention(local)
+
+
+class PostConv(nn.Module):
+    """GELU(BN(depthwise 3 x 3)) without a skip, after PlainMamba-L1's first block."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        """Replace a map. Shapes: (B, L, C) in and out."""
+        x = self.norm(self.conv(x.unflatten(1, grid).permute(0, 3, 1, 2)))
+        return F.gelu(x).permute(0, 2, 3, 1).flatten(1, 2)
+
+
+class Block(nn.Module):
+    """x + mixer(norm(x)), then x + ffn(norm(x)), as far as the config has them.
+
+    depth: blocks of the network, which some initializations scale by.
+    """
+
+    def __init__(
+        self, placed: PlacedBlock, *, depth: int, drop_path: float, class_token: bool
+    ) -> None:
+        super().__init__()
+        config: BlockConfig = placed.block
+        width = placed.width
+        self.norm1 = make_norm(config.norm, width)
+        self.mixer = build(
+            config.mixer, width, shift=placed.shift, class_token=class_token, depth=depth
+        )
+        self.local_branch = LocalBranch(width) if config.local_branch else None
+        if config.ffn is not None:
+            self.norm2 = make_norm(config.norm or NormConfig(), width)
+            self.mlp = Mlp(width, config.ffn.hidden(width))
+            for layer in (self.mlp.fc1, self.mlp.fc2):
+                nn.init.trunc_normal_(layer.weight, std=LINEAR_STD)
+                nn.init.zeros_(layer.bias)
+        else:
+            self.norm2, self.mlp = None, None
+        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+        self.post_conv = PostConv(width) if config.post_conv else None
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        """Refine tokens. Shapes: (B, L, C) in and out."""
+        normed = self.norm1(x)
+        mixed = self.mixer(normed, grid)
+        if self.local_branch is not None:
+            mixed = self.local_branch(normed, mixed, grid)
+        x = x + self.drop_path(mixed)
+        if self.mlp is not None:
+            x = x + self.drop_path(self.mlp(self.norm2(x)))
+        return x if self.post_conv is None else self.post_conv(x, grid)

@@ -1,0 +1,74 @@
+"""fvcore's count of a built model, with a handle for the scan operator."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from fvcore.nn import FlopCountAnalysis
+from fvcore.nn.jit_handles import get_shape
+from torch import nn
+
+from backbones.counting import CONVENTIONS
+from backbones.errors import ConfigError
+from kernels.flops import INPUT_A, INPUT_DELTA, INPUT_Z, OPERATOR, scan_flops
+
+_NOT_MULTIPLY_ADDS = (
+    "aten::batch_norm",
+    "aten::layer_norm",
+    "aten::adaptive_avg_pool2d",
+    "aten::upsample_nearest2d",
+)
+
+
+def scan_handle(convention: str) -> Callable[[list[Any], list[Any]], int]:
+    """Return the fvcore handle that counts a scan in a convention."""
+
+    def count(inputs: list[Any], outputs: list[Any]) -> int:
+        batch, routes, tokens, inner = get_shape(inputs[INPUT_DELTA])
+        state = get_shape(inputs[INPUT_A])[2]
+        gated = get_shape(inputs[INPUT_Z]) is not None
+        return batch * scan_flops(tokens, inner, state, routes, convention, gated)
+
+    return count
+
+
+def _count_nothing(inputs: list[Any], outputs: list[Any]) -> int:
+    return 0
+
+
+def count_flops(
+    model: nn.Module, image_size: int | tuple[int, int] = 224, convention: str = "fvcore"
+) -> int:
+    """Return fvcore's count of a model on one image, in evaluation.
+
+    Units: as `backbones.cost`, which it equals. The model keeps its mode.
+    Raises: ConfigError for an unknown convention.
+    """
+    if convention not in CONVENTIONS:
+        raise ConfigError(
+            f"FLOP convention {convention!r} is unknown; use {' or '.join(CONVENTIONS)}"
+        )
+    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    weight = next(model.parameters())
+    image = torch.zeros(1, model.in_chans, *size, device=weight.device, dtype=weight.dtype)
+    training = model.training
+    logger = logging.getLogger("fvcore.nn.jit_analysis")
+    level = logger.level
+    try:
+        model.eval()
+        logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the tracer's notes on constants
+            analysis = FlopCountAnalysis(model, image)
+            analysis.set_op_handle(OPERATOR, scan_handle(convention))
+            if convention == "macs":
+                for operator in _NOT_MULTIPLY_ADDS:
+                    analysis.set_op_handle(operator, _count_nothing)
+            return int(analysis.total())
+    finally:
+        logger.setLevel(level)
+        model.train(training)

@@ -1,0 +1,52 @@
+"""How weights start. Convolutions keep PyTorch's default unless said otherwise."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from timm.layers import trunc_normal_
+from torch import Tensor, nn
+
+LINEAR_STD = 0.02
+DT_RANGE = (1e-3, 1e-1)
+"""Range of the step sizes at the start: Mamba, arXiv 2312.00752, section 3.6."""
+
+
+def linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
+    """Build a linear layer: normal of std 0.02 cut at +-2, bias 0 (Swin's rule)."""
+    layer = nn.Linear(inputs, outputs, bias=bias)
+    trunc_normal_(layer.weight, std=LINEAR_STD)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def normal(*shape: int) -> nn.Parameter:
+    """Make a table of normal values of std 0.02."""
+    return nn.Parameter(trunc_normal_(torch.empty(*shape), std=LINEAR_STD))
+
+
+def uniform(bound: float, *shape: int) -> nn.Parameter:
+    """Make a weight uniform in +-bound."""
+    return nn.Parameter(torch.empty(*shape).uniform_(-bound, bound))
+
+
+def state_matrix(routes: int, inner: int, state: int) -> nn.Parameter:
+    """Make A_log (K, D, N) = log(1..N): the real part of S4D's diagonal."""
+    rates = torch.arange(1, state + 1, dtype=torch.float32).log()
+    return nn.Parameter(rates.expand(routes, inner, state).clone())
+
+
+def step_bias(routes: int, inner: int) -> nn.Parameter:
+    """Make a dt bias (K, D) whose softplus is log-uniform in DT_RANGE."""
+    low, high = (math.log(bound) for bound in DT_RANGE)
+    steps = torch.empty(routes, inner).uniform_(low, high).exp()
+    return nn.Parameter(steps + torch.log(-torch.expm1(-steps)))
+
+
+def scale_output(weight: Tensor, depth: int) -> None:
+    """Start a projection into the residual stream as Mamba does: divided by sqrt(depth)."""
+    nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
+    with torch.no_grad():
+        weight /= math.sqrt(depth)

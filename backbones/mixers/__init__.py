@@ -1,0 +1,1 @@
+"""Token mixers: how tokens of a block exchange information."""

@@ -1,0 +1,315 @@
+"""The network: stem, stages of blocks, head. One class for every published family.
+
+Tokens travel as (B, L, C): the H x W map row by row, then the class token if there is one.
+Speaks timm's conventions, so that timm's training, feature extraction and tuning tools work.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from timm.layers import resample_abs_pos_embed
+from timm.models._features import feature_take_indices
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from backbones import initialization as init
+from backbones.blocks import Block
+from backbones.components import build
+from backbones.config import BackboneConfig, HeadConfig, PlacedBlock, resolve_blocks
+from backbones.counting import stem_grid
+from backbones.norms import make_norm
+from backbones.tables import side, table
+
+Grid = tuple[int, int]
+ROPE_BASE = 10000.0
+
+
+def _rope_angles(height: int, width: int, channels: int, reference: Grid) -> np.ndarray:
+    """Return the angle of every token and channel pair. Shapes: (H * W, C).
+
+    Pairs of the first half turn with the row, those of the second with the column; other grids
+    than the reference are stretched over it.
+    """
+    rates = ROPE_BASE ** (-np.arange(channels // 4) / (channels // 4)).repeat(2)
+    rows, cols = np.divmod(np.arange(height * width), width)
+    rows, cols = rows * reference[0] / height, cols * reference[1] / width
+    return np.concatenate([np.outer(rows, rates), np.outer(cols, rates)], axis=1)
+
+
+def _rope_cos(*args: Any) -> np.ndarray:
+    return np.cos(_rope_angles(*args))
+
+
+def _rope_sin(*args: Any) -> np.ndarray:
+    return np.sin(_rope_angles(*args))
+
+
+class Stage(nn.Module):
+    """Blocks at one resolution, behind the downsampling that leads to them."""
+
+    def __init__(self, downsample: nn.Module | None, blocks: list[Block]) -> None:
+        super().__init__()
+        self.downsample = downsample
+        self.blocks = nn.ModuleList(blocks)
+
+    def enter(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
+        """Bring tokens to the resolution of the stage."""
+        if self.downsample is None:
+            return x, grid
+        x = self.downsample(x.unflatten(1, grid))
+        return x.flatten(1, 2), (side(x.shape[1]), side(x.shape[2]))
+
+
+class Head(nn.Module):
+    """norm and optional hidden layer before the classifier."""
+
+    def __init__(self, config: HeadConfig, width: int, num_classes: int, drop_rate: float) -> None:
+        super().__init__()
+        self.norm = make_norm(config.norm, width)
+        self.pre_logits: nn.Module = nn.Identity()
+        self.num_features = width
+        if config.mlp_ratio is not None:
+            self.num_features = config.hidden(width)
+            fc = init.linear(width, self.num_features)
+            norm = make_norm(config.norm, self.num_features)
+            self.pre_logits = nn.Sequential(fc, nn.GELU(), norm)
+        self.drop = nn.Dropout(drop_rate)
+        self.reset(num_classes)
+
+    def reset(self, num_classes: int) -> None:
+        """Replace the classifier; 0 classes leave none."""
+        known = next(self.parameters())
+        fc = init.linear(self.num_features, num_classes) if num_classes else nn.Identity()
+        self.fc = fc.to(known.device, known.dtype)
+
+
+class Backbone(nn.Module):
+    """A vision backbone as its config describes it.
+
+    Shapes: images (B, in_chans, H, W) -> logits (B, num_classes); any H and W that leave a map
+    of at least one token at every stage.
+    """
+
+    def __init__(self, config: BackboneConfig, drop_rate: float = 0.0) -> None:
+        super().__init__()
+        self.config = config
+        self.num_classes, self.in_chans = config.num_classes, config.in_chans
+        self.has_class_token = config.class_token != "none"
+        self.global_pool = {"mean": "avg", "token": "token"}[config.head.pool]
+        self.output_fmt = "NLC" if self.has_class_token else "NHWC"
+        self.grad_checkpointing = False
+        widths = [stage.width for stage in config.stages]
+        self.stem = build(config.stem, config.in_chans, widths[0])
+        self.reference_grid = stem_grid(config, (config.image_size, config.image_size))
+        tokens = self.reference_grid[0] * self.reference_grid[1] + self.has_class_token
+        learned = config.position == "learned"
+        self.pos_embed = init.normal(1, tokens, widths[0]) if learned else None
+        self.cls_token = init.normal(1, 1, widths[0]) if self.has_class_token else None
+        placed = resolve_blocks(config)
+        depth = sum(map(len, placed))
+        rates = iter(np.linspace(0, config.drop_path_rate, depth).tolist())
+        self.stages = nn.ModuleList()
+        for i, (stage, blocks) in enumerate(zip(config.stages, placed)):
+            down = stage.downsample and build(stage.downsample, widths[i - 1], widths[i])
+            self.stages.append(Stage(down, [self._block(b, depth, next(rates)) for b in blocks]))
+        self.head = Head(config.head, widths[-1], config.num_classes, drop_rate)
+        self.num_features = self.embed_dim = widths[-1]
+        self.head_hidden_size = self.head.num_features
+        self.feature_info = self._describe_features()
+
+    def _block(self, placed: PlacedBlock, depth: int, drop_path: float) -> Block:
+        return Block(placed, depth=depth, drop_path=drop_path, class_token=self.has_class_token)
+
+    def _describe_features(self) -> list[dict[str, Any]]:
+        """List the maps that feature extraction can take: stages, or blocks of a plain network."""
+        stride = -(-self.config.image_size // self.reference_grid[0])
+        if len(self.stages) == 1:
+            return [
+                {
+                    "num_chs": self.num_features,
+                    "reduction": stride,
+                    "module": f"stages.0.blocks.{i}",
+                }
+                for i in range(len(self.stages[0].blocks))
+            ]
+        return [
+            {"num_chs": stage.width, "reduction": stride * 2**i, "module": f"stages.{i}"}
+            for i, stage in enumerate(self.config.stages)
+        ]
+
+    # -- forward --
+
+    def _embed(self, image: Tensor) -> tuple[Tensor, Grid]:
+        x = self.stem(image)
+        grid = (side(x.shape[1]), side(x.shape[2]))
+        x = x.flatten(1, 2)
+        if self.cls_token is not None:
+            x = torch.cat((x, self.cls_token.expand(x.shape[0], -1, -1).to(x.dtype)), dim=1)
+        if self.pos_embed is not None:
+            x = x + self._position(grid)
+        return x, grid
+
+    def _position(self, grid: Grid) -> Tensor:
+        if grid == self.reference_grid:
+            return self.pos_embed
+        count = self.reference_grid[0] * self.reference_grid[1]
+        patches, rest = self.pos_embed[:, :count], self.pos_embed[:, count:]
+        patches = resample_abs_pos_embed(
+            patches, list(grid), old_size=list(self.reference_grid), num_prefix_tokens=0
+        )
+        return torch.cat((patches, rest), dim=1)
+
+    def _rotate(self, x: Tensor, grid: Grid) -> Tensor:
+        """Rotate channel pairs (a, b) of the map's tokens by their angles."""
+        args = (*grid, side(x.shape[-1]), self.reference_grid)
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        cos, sin = (table(f, args, x.device, dtype) for f in (_rope_cos, _rope_sin))
+        tokens = grid[0] * grid[1]
+        patches, rest = x[:, :tokens], x[:, tokens:]
+        a, b = patches.unflatten(-1, (-1, 2)).unbind(-1)
+        turned = torch.stack((-b, a), dim=-1).flatten(-2)
+        return torch.cat((patches * cos + turned * sin, rest), dim=1)
+
+    def _run_block(self, block: Block, x: Tensor, grid: Grid) -> Tensor:
+        if self.config.rope:
+            x = self._rotate(x, grid)
+        if self.grad_checkpointing and self.training and torch.is_grad_enabled():
+            return checkpoint(block, x, grid, use_reentrant=False)
+        return block(x, grid)
+
+    def forward_features(self, image: Tensor) -> Tensor:
+        """Return the final map (B, H', W', C), or tokens (B, L, C), class token last.
+
+        Normalized if the head's norm acts before pooling.
+        """
+        x, grid = self._embed(image)
+        for stage in self.stages:
+            x, grid = stage.enter(x, grid)
+            for block in stage.blocks:
+                x = self._run_block(block, x, grid)
+        if self.config.head.norm_first and self.global_pool != "token":
+            x = self.head.norm(x)
+        return x if self.has_class_token else x.unflatten(1, grid)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Return logits (B, num_classes) of features, or what the classifier would read."""
+        normed = self.config.head.norm_first and self.global_pool != "token"
+        if self.global_pool == "avg":
+            x = x.mean(1) if self.has_class_token else x.mean((1, 2))
+        elif self.global_pool == "token":
+            x = x[:, -1]
+        if not normed:
+            x = self.head.norm(x)
+        x = self.head.drop(self.head.pre_logits(x))
+        return x if pre_logits else self.head.fc(x)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits. Shapes: (B, in_chans, H, W) -> (B, num_classes)."""
+        return self.forward_head(self.forward_features(image))
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | list[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> Any:
+        """Return the maps of `feature_info` at the given indices, and the final features.
+
+        norm: apply the head's norm to the last map, the only one of its width in training.
+        Shapes: each map (B, C, H, W), or (B, H, W, C) for output_fmt NHWC; without class token.
+        """
+        formats = ("NCHW", "NHWC")
+        if output_fmt not in formats:
+            raise ValueError(f"output_fmt {output_fmt!r} is unknown; use {' or '.join(formats)}")
+        taken, last = feature_take_indices(len(self.feature_info), indices)
+        x, grid = self._embed(x)
+        maps, plain, seen = [], len(self.stages) == 1, -1
+        for stage in self.stages:
+            if stop_early and seen >= last:
+                break
+            x, grid = stage.enter(x, grid)
+            for block in stage.blocks:
+                x = self._run_block(block, x, grid)
+                seen += plain
+                if plain and seen in taken:
+                    maps.append(self._as_map(x, grid, norm and block is stage.blocks[-1]))
+            seen += not plain
+            if not plain and seen in taken:
+                maps.append(self._as_map(x, grid, norm and stage is self.stages[-1]))
+        if output_fmt == "NCHW":
+            maps = [m.permute(0, 3, 1, 2).contiguous() for m in maps]
+        if intermediates_only:
+            return maps
+        if self.config.head.norm_first and self.global_pool != "token":
+            x = self.head.norm(x)
+        return (x if self.has_class_token else x.unflatten(1, grid)), maps
+
+    def _as_map(self, x: Tensor, grid: Grid, norm: bool) -> Tensor:
+        x = self.head.norm(x) if norm else x
+        return x[:, : grid[0] * grid[1]].unflatten(1, grid)
+
+    # -- timm conventions --
+
+    def prune_intermediate_layers(
+        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Drop what feature extraction at these indices does not need; return the indices."""
+        taken, last = feature_take_indices(len(self.feature_info), indices)
+        if len(self.stages) == 1:
+            self.stages[0].blocks = self.stages[0].blocks[: last + 1]
+        else:
+            self.stages = self.stages[: last + 1]
+        if prune_norm:
+            self.head.norm = nn.Identity()
+        if prune_head:
+            self.head.pre_logits = nn.Identity()
+            self.reset_classifier(0)
+        return taken
+
+    def get_classifier(self) -> nn.Module:
+        """Return the last linear layer."""
+        return self.head.fc
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replace the classifier; 0 classes leave none, global_pool "" leaves the map as it is."""
+        if global_pool is not None:
+            known = ("avg", "token", "") if self.has_class_token else ("avg", "")
+            if global_pool not in known:
+                raise ValueError(f"global_pool {global_pool!r} is unknown; use one of {known}")
+            self.global_pool = global_pool
+        self.num_classes = num_classes
+        self.head.reset(num_classes)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute the inside of blocks in the backward pass to save memory."""
+        self.grad_checkpointing = enable
+
+    def no_weight_decay(self) -> set[str]:
+        """Name parameters that weight decay would harm: positions, and those of the dynamics.
+
+        Differs: VMamba's and LocalMamba's recipes decay A and the dt bias, by accident.
+        """
+        kept = {"pos_embed", "cls_token"}
+        dynamics = ("A_log", "D", "dt_bias", "move_bias")
+        names = (name for name, _ in self.named_parameters())
+        return kept | {name for name in names if name.rsplit(".", 1)[-1] in dynamics}
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Return the patterns by which timm groups layers for layer-wise learning rates."""
+        stem = r"^stem|pos_embed|cls_token"
+        if coarse and len(self.stages) > 1:
+            return {"stem": stem, "blocks": r"^stages\.(\d+)"}
+        return {
+            "stem": stem,
+            "blocks": [
+                (r"^stages\.(\d+)\.downsample", (0,)),
+                (r"^stages\.(\d+)\.blocks\.(\d+)", None),
+                (r"^head\.norm", (99999,)),
+            ],
+        }
