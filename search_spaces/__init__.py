@@ -1,1 +1,50 @@
-"""What may vary: search spaces as YAML files."""
+"""What may vary: search spaces as YAML files.
+
+    from search_spaces import Band, SearchSpace
+    space = SearchSpace.load("quadtree")
+    config = space.build(space.sample(rng), [Band("flops", 4.275e9, 4.5e9)])
+
+Public names are loaded on first use, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from search_spaces.choices import Choice, Choices
+    from search_spaces.errors import SpaceError, UnreachableError
+    from search_spaces.fit import Band, fit_widths
+    from search_spaces.space import SearchSpace, list_spaces
+
+_HOME = {
+    "Band": "search_spaces.fit",
+    "Choice": "search_spaces.choices",
+    "Choices": "search_spaces.choices",
+    "SearchSpace": "search_spaces.space",
+    "SpaceError": "search_spaces.errors",
+    "UnreachableError": "search_spaces.errors",
+    "fit_widths": "search_spaces.fit",
+    "list_spaces": "search_spaces.space",
+}
+
+__all__ = [
+    "Band",
+    "Choice",
+    "Choices",
+    "SearchSpace",
+    "SpaceError",
+    "UnreachableError",
+    "fit_widths",
+    "list_spaces",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the module that holds a public name when the name is first used."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'search_spaces' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,185 @@
+"""One choice of a space: its values, how a tuner stores them, and what lies next to a value."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from search_spaces import patterns
+from search_spaces.errors import SpaceError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Value = Any
+"""A JSON scalar or list."""
+Stored = None | bool | int | float | str
+"""What a tuner can keep in its database."""
+
+
+def freeze(value: Value) -> Any:
+    """Return a hashable form of a JSON value, in which true and 1 differ."""
+    if isinstance(value, bool):
+        return ("bool", value)
+    if isinstance(value, (list, tuple)):
+        return tuple(freeze(v) for v in value)
+    if isinstance(value, dict):
+        return ("map", *sorted((k, freeze(v)) for k, v in value.items()))
+    return value
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A named choice.
+
+    kind: "categorical" or "int". form: how it was written: "options", "range" or "pattern".
+    options: its values in order; of an int, low, low + step, ..., high.
+    settings: per option, what is written into the config.
+    sets: the config paths it is written to, as in the file. letters: of a pattern.
+    """
+
+    name: str
+    kind: Literal["categorical", "int"]
+    form: Literal["options", "range", "pattern"]
+    options: tuple[Value, ...]
+    settings: tuple[Any, ...]
+    sets: tuple[str, ...]
+    about: str = ""
+    low: int = 0
+    high: int = 0
+    step: int = 1
+    letters: tuple[str, ...] = ()
+    _index: dict[Any, int] = field(init=False, repr=False, compare=False)
+    _by_stored: dict[Any, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_index", {freeze(o): i for i, o in enumerate(self.options)})
+        stored = {freeze(self.encode(o)): i for i, o in enumerate(self.options)}
+        object.__setattr__(self, "_by_stored", stored)
+
+    def __contains__(self, value: Value) -> bool:
+        try:
+            return freeze(value) in self._index
+        except TypeError:
+            return False
+
+    def index(self, value: Value) -> int:
+        """Return the position of a value among the options.
+
+        Raises: SpaceError for a value that is no option; names the nearest.
+        """
+        if value not in self:
+            raise SpaceError(f"{self.name}: {json.dumps(value, default=str)} {self.rule(value)}")
+        return self._index[freeze(value)]
+
+    def rule(self, value: Value) -> str:
+        """Return what a value that is no option breaks, and the nearest one."""
+        if self.kind == "int":
+            near = min(max(self.low, value), self.high) if _is_number(value) else self.low
+            near = self.low + round((near - self.low) / self.step) * self.step
+            by = f" in steps of {self.step}" if self.step > 1 else ""
+            return f"is not an integer from {self.low} to {self.high}{by}; nearest is {near}"
+        if self.form == "pattern":
+            foreign = sorted(set(value) - set(self.letters)) if isinstance(value, str) else []
+            if foreign:
+                return f"uses the letter {foreign[0]!r}; letters are {', '.join(self.letters)}"
+        shown = [json.dumps(o) for o in self.options]
+        near_text = difflib.get_close_matches(json.dumps(value, default=str), shown, 1, 0.5)
+        if near_text:
+            return f"is not an option; did you mean {near_text[0]}?"
+        return f"is not an option; options are {', '.join(shown[:12])}" + (
+            ", ..." if len(shown) > 12 else ""
+        )
+
+    def setting(self, value: Value) -> Any:
+        """Return a fresh copy of what this value writes into the config."""
+        return copy.deepcopy(self.settings[self.index(value)])
+
+    # -- tuners --
+
+    def encode(self, value: Value) -> Stored:
+        """Return the value as a tuner stores it: lists become compact JSON."""
+        if isinstance(value, (list, tuple, dict)):
+            return json.dumps(value, separators=(",", ":"))
+        return value  # type: ignore[no-any-return]
+
+    def decode(self, stored: Stored) -> Value:
+        """Return the value that `encode` gave `stored` for.
+
+        Raises: SpaceError when no option is stored so.
+        """
+        index = self._by_stored.get(freeze(stored))
+        if index is None:
+            raise SpaceError(f"{self.name}: stored value {stored!r} {self.rule(stored)}")
+        return copy.deepcopy(self.options[index])
+
+    # -- neighbors --
+
+    def nearest(self, value: Value, allowed: Sequence[Value]) -> Value:
+        """Return the allowed option that is nearest to an option.
+
+        ints by difference; patterns by the blocks they fill alike from the first on; of other
+        kinds the next allowed one in the order written, from the end again from the start.
+        """
+        if value in allowed:
+            return value
+        if self.kind == "int":
+            return min(allowed, key=lambda o: (abs(o - value), o))
+        if self.form == "pattern":
+            return max(allowed, key=lambda o: patterns.shared_prefix(o, value))
+        at, count = self.index(value), len(self.options)
+        return min(allowed, key=lambda o: (self.index(o) - at) % count)
+
+    def neighbors(self, value: Value, rng: np.random.Generator) -> list[Value]:
+        """Return every other option in random order, likely mutations first.
+
+        An int moves by one step four times in five; a pattern changes one letter; another kind
+        takes any of its values.
+        """
+        others = [o for o in self.options if freeze(o) != freeze(value)]
+        shuffled = [others[i] for i in rng.permutation(len(others))]
+        if self.kind == "int":
+            near = {value - self.step, value + self.step}
+            step_first = rng.random() < 0.8
+            return sorted(shuffled, key=lambda o: (o in near) != step_first)
+        if self.form == "pattern":
+            near = set(patterns.edits(value, self.letters))
+            return sorted(shuffled, key=lambda o: o not in near)
+        return shuffled
+
+    # -- description --
+
+    def describe(self) -> dict[str, Any]:
+        """Return what defines the choice, as plain data."""
+        written = {} if self.settings == self.options else {"writes": list(self.settings)}
+        values = [self.low, self.high, self.step] if self.kind == "int" else list(self.options)
+        return {"form": self.form, "sets": list(self.sets), "options": values, **written}
+
+    def summary(self) -> str:
+        """Return the options in one line, for a table."""
+        if self.kind == "int":
+            by = f", step {self.step}" if self.step > 1 else ""
+            return f"{self.low} to {self.high}{by}"
+        if self.form == "pattern":
+            period = max(len(o) for o in self.options)
+            if len(self.options) > 12:
+                return f"{', '.join(self.letters)} in patterns of up to {period} blocks"
+        return ", ".join(show(o) for o in self.options)
+
+
+def show(value: Value) -> str:
+    """Return a value as one would write it in YAML."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+Choices = dict[str, Value]
+"""A point of a space: the active choices and their values."""
+Assigned = Mapping[str, Value]

@@ -1,0 +1,135 @@
+"""The space language: the shape of a space file.
+
+A space is a YAML file that reads like a paper's table of choices:
+
+    schema: 1
+    name: tiny
+    version: 1
+    description: What it is for.
+    base: vmamba_tiny_s1l8        # preset, path, or an inline config
+    choices:
+      depth: {range: [2, 8], sets: stages.2.depth}
+      order: {options: [raster, cross], sets: blocks.s.mixer.order}
+    fit: {kind: width, step: 8}
+
+`loader` gives it meaning; what a `when` and a constraint may say is in `conditions`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+NAME = r"^[a-z][a-z0-9_]*$"
+
+
+class Entry(BaseModel):
+    """Base of the parts of a file: immutable, unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _as_letters(value: Any) -> Any:
+    return {letter: letter for letter in value} if isinstance(value, str) else value
+
+
+Letter = Annotated[str, Field(pattern=r"^[a-zA-Z]$")]
+
+
+class ChoiceEntry(Entry):
+    """One choice; exactly one of three forms.
+
+    options: a list of values, or label: value where a value is more than a scalar or a list.
+    range: [lowest, highest] integer, with a step.
+    letters: pattern over depth. Letters are block names ("qs"), or letter: block name where a
+        stage has blocks of its own; with max_period, the longest pattern, or patterns, a list.
+    sets: the config path or paths that the value is written to.
+    when: the choice exists only where this statement is true.
+    """
+
+    about: str = ""
+    sets: Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)]
+    options: list[JsonValue] | dict[str | int | float | bool, JsonValue] | None = None
+    range: Annotated[list[int], Field(min_length=2, max_length=2)] | None = None
+    step: PositiveInt = 1
+    letters: Annotated[dict[Letter, Letter], BeforeValidator(_as_letters)] | None = None
+    max_period: Annotated[int, Field(ge=1, le=8)] | None = None
+    patterns: Annotated[list[str], Field(min_length=1)] | None = None
+    when: dict[str, JsonValue] | None = None
+
+    @field_validator("options", mode="before")
+    @classmethod
+    def _list_or_mapping(cls, value: Any) -> Any:
+        if not isinstance(value, (list, dict)) or not value:
+            raise ValueError("options is a list of values or a mapping of label: value, not empty")
+        return value
+
+    @model_validator(mode="after")
+    def _one_form(self) -> ChoiceEntry:
+        forms = [f for f in ("options", "range", "letters") if getattr(self, f) is not None]
+        if len(forms) != 1:
+            raise ValueError(
+                f"a choice has one of options, range and letters; found {' and '.join(forms)}"
+                if forms
+                else "a choice needs one of options: [...], range: [low, high] or letters: ..."
+            )
+        if self.range is not None:
+            low, high = self.range
+            if low > high or (high - low) % self.step:
+                raise ValueError(
+                    f"range {self.range} with step {self.step}: the high end must be the low end "
+                    "plus a whole number of steps"
+                )
+        elif self.step != 1:
+            raise ValueError("step belongs to range; remove it")
+        if self.letters is None and (self.max_period or self.patterns):
+            raise ValueError("max_period and patterns belong to letters; add letters: ...")
+        if self.letters is not None and (self.max_period is None) == (self.patterns is None):
+            raise ValueError("letters needs one of max_period: N and patterns: [...]")
+        return self
+
+
+class FitEntry(Entry):
+    """Stage widths are not chosen but solved for, in multiples of `step`."""
+
+    kind: Literal["width"]
+    step: PositiveInt = 8
+
+
+class SpaceFile(Entry):
+    """A whole file.
+
+    points: published designs that a search is compared with, as preset: {path: value, ...}
+    where the paths change the preset, e.g. a scan order that the space leaves out.
+    """
+
+    schema_: Literal[1] = Field(alias="schema")
+    name: Annotated[str, Field(pattern=NAME)]
+    version: PositiveInt = 1
+    description: str = ""
+    base: str | dict[str, JsonValue]
+    choices: Annotated[dict[Annotated[str, Field(pattern=NAME)], ChoiceEntry], Field(min_length=1)]
+    constraints: tuple[dict[str, JsonValue], ...] = ()
+    points: dict[str, dict[str, JsonValue] | None] = {}
+    fit: FitEntry | None = None
+
+    @field_validator("schema_", mode="before")
+    @classmethod
+    def _known_schema(cls, value: Any) -> Any:
+        if value != 1:
+            raise ValueError(f"schema {value!r} is unknown to this version; write schema: 1")
+        return value

@@ -1,0 +1,409 @@
+"""Is this design a point of the space, and which one?
+
+Designs are compared by what they compute (`backbones.canonical`), not by spelling: block letters,
+order names and ratios may differ. Each option is tried on the base alone to learn which fields
+of the canonical form it moves; fields that share a choice are tried together. That leaves few
+options a choice, whose combinations are then built and compared exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice, product
+from typing import Any
+
+from pydantic import ValidationError
+
+from backbones.config import BackboneConfig
+from search_spaces import patterns
+from search_spaces.choices import Choices, Value, freeze, show
+from search_spaces.definition import Definition
+from search_spaces.errors import SpaceError
+from search_spaces.paths import Path, within
+
+MAX_JOINT = 4000
+"""Combinations tried of choices that move the same field; past that they are left unfiltered."""
+MAX_WORDS = 500
+"""Ways to spell the design's blocks in the letters of the space that are followed up."""
+MAX_POINTS = 500
+"""Points compared exactly for one such way."""
+
+Leaves = dict[str, Any]
+Place = tuple[int, int]
+"""(stage, block); OUTSIDE for everything that is no block."""
+OUTSIDE: Place = (-1, -1)
+Probe = Callable[[Mapping[str, Value]], "dict[Place, Leaves] | None"]
+_MISSING = "(absent)"
+
+
+def find(space: Definition, config: BackboneConfig) -> Choices:
+    """Return the point whose design, at the widths of `config`, has the same fingerprint.
+
+    Raises: SpaceError naming the first field in which the design lies outside the space.
+    """
+    return _Search(space, config).run()
+
+
+def _flat(node: Any, at: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _flat(value, f"{at}.{key}" if at else str(key))
+    else:
+        yield at, freeze(node)
+
+
+def _leaves(canonical: dict[str, Any]) -> dict[Place, Leaves]:
+    """Split a canonical form into the fields of each block, and all others."""
+    found: dict[Place, Leaves] = {}
+    rest: Leaves = {k: v for k, v in canonical.items() if k != "stages"}
+    for s, stage in enumerate(canonical["stages"]):
+        rest[f"stages.{s}"] = {k: v for k, v in stage.items() if k != "blocks"}
+        for b, block in enumerate(stage["blocks"]):
+            found[s, b] = dict(_flat(block))
+    found[OUTSIDE] = dict(_flat(rest))
+    return found
+
+
+@dataclass
+class _Match:
+    """What the options of some choices do to the fields of one place.
+
+    allowed: choice -> options that agree with the target; failing: fields that none brings to
+    the target's value.
+    """
+
+    allowed: dict[str, set[Any]]
+    failing: list[str]
+
+
+class _Family:
+    """Choices that act on the same places, and the fields that each of them moves there."""
+
+    def __init__(self, space: Definition, names: Sequence[str], probe: Probe) -> None:
+        self._space = space
+        self._probe = probe
+        self._base = probe({})
+        groups = [frozenset((n,)) for n in names]
+        for a in names:
+            for b in names:
+                if a != b and any(within(p, q) for p in space.targets[a] for q in space.targets[b]):
+                    groups = _joined(groups, {a, b})
+        self._tables = {group: self._try(group) for group in groups}
+        while (pair := self._overlap()) is not None:
+            for old in pair:
+                del self._tables[old]
+            merged = pair[0] | pair[1]
+            self._tables[merged] = self._try(merged)
+
+    def _try(self, group: frozenset[str]) -> list[tuple[dict[str, Value], dict[Place, Leaves]]]:
+        """Return (options, fields) of every combination in a group that can be built."""
+        names = sorted(group)
+        ways: list[list[Any]] = []
+        total = 1
+        for name in names:
+            here: list[Any] = [(name, o) for o in self._space.choices[name].options]
+            ways.append([*here, None] if len(names) > 1 or name in self._space.whens else here)
+            total *= len(ways[-1])
+        if total > MAX_JOINT:
+            return []
+        tried = []
+        for combination in product(*ways):
+            point = dict(pair for pair in combination if pair is not None)
+            found = self._probe(point)
+            if found is not None:
+                tried.append((point, found))
+        return tried
+
+    def _moved(self, group: frozenset[str], place: Place) -> set[str]:
+        """Return the fields of a place that differ between combinations of a group."""
+        rows = [found[place] for _, found in self._tables[group]]
+        if self._base is not None:
+            rows.append(self._base[place])
+        keys = {k for row in rows for k in row}
+        return {k for k in keys if len({row.get(k, _MISSING) for row in rows}) > 1}
+
+    def _overlap(self) -> tuple[frozenset[str], frozenset[str]] | None:
+        places = list(self._base or {})
+        groups = [g for g in self._tables if self._tables[g]]
+        for place in places:
+            owner: dict[str, frozenset[str]] = {}
+            for group in groups:
+                for key in self._moved(group, place):
+                    if owner.setdefault(key, group) != group:
+                        return owner[key], group
+        return None
+
+    def match(self, place: Place, target: Leaves, ignored: set[str]) -> _Match:
+        """Compare one place with the target's fields."""
+        allowed: dict[str, set[Any]] = {}
+        moved_by_any: set[str] = set(ignored)
+        failing: list[str] = []
+        unfiltered = False
+        for group, tried in self._tables.items():
+            if not tried:
+                unfiltered = True
+                continue
+            moved = self._moved(group, place) - ignored
+            moved_by_any |= moved
+            hits = [
+                point
+                for point, found in tried
+                if all(found[place].get(k, _MISSING) == target.get(k, _MISSING) for k in moved)
+            ]
+            if not hits:
+                failing += [
+                    k
+                    for k in sorted(moved)
+                    if all(f[place].get(k, _MISSING) != target.get(k, _MISSING) for _, f in tried)
+                ] or sorted(moved)
+            for name in group:
+                allowed[name] = {freeze(p[name]) for p in hits if name in p}
+        if self._base is not None and not unfiltered:
+            mine = self._base[place]
+            failing += [
+                k
+                for k in dict.fromkeys([*target, *mine])
+                if k not in moved_by_any and mine.get(k, _MISSING) != target.get(k, _MISSING)
+            ]
+        return _Match(allowed, failing)
+
+
+def _joined(groups: list[frozenset[str]], names: set[str]) -> list[frozenset[str]]:
+    touched = [g for g in groups if g & names]
+    return [g for g in groups if not g & names] + [frozenset().union(*touched)]
+
+
+class _Search:
+    """One membership question."""
+
+    def __init__(self, space: Definition, config: BackboneConfig) -> None:
+        self.space = space
+        self.config = config
+        self.target = _leaves(config.canonical())
+        self.fingerprint = config.fingerprint()
+        self.widths = [stage.width for stage in config.stages]
+        self.depths = [stage.depth for stage in config.stages]
+        self.allowed: dict[str, set[Any]] = {}
+        self.free_width = space.fit is not None
+
+    def run(self) -> Choices:
+        """Filter, then compare exactly."""
+        stages = self.space.base["stages"]
+        if len(stages) != len(self.config.stages):
+            self._refuse(
+                "stages", f"{len(self.config.stages)} of them, the space has {len(stages)}"
+            )
+        self._filter_stages()
+        self._filter_outside()
+        matches = self._block_matches()
+        first_empty = ""
+        for words in islice(self._words(matches), MAX_WORDS):
+            domains = dict(self.allowed)
+            for place, letter in words.letters.items():
+                for name, options in matches[letter][place].allowed.items():
+                    domains[name] = domains.get(name, options) & options
+            domains.update({name: {freeze(p)} for name, p in words.patterns.items()})
+            found = self._compare(domains)
+            if found is not None:
+                return found
+            empty = [n for n in self.space.choices if n in domains and not domains[n]]
+            first_empty = first_empty or (empty[0] if empty else "")
+        sets = ", ".join(self.space.choices[first_empty].sets) if first_empty else ""
+        raise SpaceError(
+            f"not in space {self.space.file.name}: "
+            + (
+                f"no one value of {first_empty} ({sets}) suits all blocks"
+                if first_empty
+                else "each field is possible, but not all together under the constraints"
+            )
+        )
+
+    def _refuse(self, field: str, found: Any) -> None:
+        raise SpaceError(
+            f"not in space {self.space.file.name}: {field}: {found}; no choice leads there"
+        )
+
+    def _direct(self, path: Path) -> int | None:
+        """Return the target's value where it can be read off, at a depth or width."""
+        if len(path) == 3 and path[0] == "stages" and path[2] in ("depth", "width"):
+            values = self.depths if path[2] == "depth" else self.widths
+            return values[int(path[1])]
+        return None
+
+    def _filter_stages(self) -> None:
+        """Keep the depths, and without fit the widths, that the design has."""
+        varied: set[Path] = set()
+        for name, choice in self.space.choices.items():
+            for path in self.space.targets[name]:
+                value = self._direct(path)
+                if value is None:
+                    continue
+                varied.add(path)
+                kept = {freeze(o) for o, s in zip(choice.options, choice.settings) if s == value}
+                self.allowed[name] = self.allowed.get(name, kept) & kept
+                if not kept and name not in self.space.whens:
+                    self._refuse(".".join(map(str, path)), value)
+        for s, stage in enumerate(self.space.base["stages"]):
+            for key, values in (("depth", self.depths), ("width", self.widths)):
+                fixed = ("stages", s, key) not in varied and not (
+                    key == "width" and self.free_width
+                )
+                if fixed and stage[key] != values[s]:
+                    self._refuse(f"stages.{s}.{key}", values[s])
+
+    # -- everything but blocks --
+
+    def _acts(self, name: str, on_blocks: bool) -> bool:
+        """Whether a choice acts on blocks, or on anything else but patterns, depths, widths."""
+        for path in self.space.targets[name]:
+            in_stage = path[0] == "stages" and len(path) > 2
+            if in_stage and path[2] in ("depth", "width", "pattern"):
+                continue
+            if (path[0] == "blocks" or (in_stage and path[2] == "routes")) == on_blocks:
+                return True
+        return False
+
+    def _probe(self, letter: str | None) -> Probe:
+        """Return what builds the base with some options, the design's geometry and one letter."""
+        stages = []
+        for s, stage in enumerate(self.space.base["stages"]):
+            pattern = letter or stage["pattern"]
+            stages.append(
+                {**stage, "width": self.widths[s], "depth": self.depths[s], "pattern": pattern}
+            )
+
+        def probe(point: Mapping[str, Value]) -> dict[Place, Leaves] | None:
+            try:
+                built = self.space.assemble(point, stages=[dict(s) for s in stages])
+            except (ValidationError, SpaceError):
+                return None  # not a design by itself; with other options it may be one
+            return _leaves(built.canonical())
+
+        return probe
+
+    def _filter_outside(self) -> None:
+        names = [n for n in self.space.choices if self._acts(n, on_blocks=False)]
+        family = _Family(self.space, names, self._probe(None))
+        match = family.match(OUTSIDE, self.target[OUTSIDE], ignored=set())
+        if match.failing:
+            field = match.failing[0]
+            self._refuse(field, self._shown(OUTSIDE, field))
+        for name, options in match.allowed.items():
+            self.allowed[name] = self.allowed.get(name, options) & options
+
+    def _shown(self, place: Place, field: str) -> str:
+        return show_leaf(self.target[place].get(field, _MISSING))
+
+    # -- blocks --
+
+    def _block_matches(self) -> dict[str, dict[Place, _Match]]:
+        names = [n for n in self.space.choices if self._acts(n, on_blocks=True)]
+        matches: dict[str, dict[Place, _Match]] = {}
+        for letter in self.space.base["blocks"]:
+            mine = [
+                n
+                for n in names
+                if any(p[0] == "stages" or p[:2] == ("blocks", letter)
+                       for p in self.space.targets[n])
+            ]  # fmt: skip
+            family = _Family(self.space, mine, self._probe(letter))
+            matches[letter] = {
+                place: family.match(place, target, ignored=set())
+                for place, target in self.target.items()
+                if place != OUTSIDE
+            }
+        return matches
+
+    def _words(self, matches: dict[str, dict[Place, _Match]]) -> Iterator[_Words]:
+        """Yield the ways to spell the design's blocks, each as its patterns and letters."""
+        by_pattern: dict[str, list[int]] = {}
+        for name in self.space.choices:
+            for path in self.space.targets[name]:
+                if len(path) == 3 and (path[0], path[2]) == ("stages", "pattern"):
+                    by_pattern.setdefault(name, []).append(int(path[1]))
+        chosen = {s for stages in by_pattern.values() for s in stages}
+        fixed: dict[Place, str] = {}
+        for s, stage in enumerate(self.space.base["stages"]):
+            if s not in chosen or any(n in self.space.whens for n in by_pattern):
+                word = patterns.tile(stage["pattern"], self.depths[s])
+                if s not in chosen:
+                    self._require(matches, s, [word])
+                fixed.update({(s, b): letter for b, letter in enumerate(word)})
+        ways: list[list[tuple[str, Value, dict[Place, str]]]] = []
+        for name, stages in by_pattern.items():
+            choice = self.space.choices[name]
+            here = []
+            for option, setting in zip(choice.options, choice.settings):
+                letters = {
+                    (s, b): letter
+                    for s in stages
+                    for b, letter in enumerate(patterns.tile(setting, self.depths[s]))
+                }
+                if all(not matches[x][place].failing for place, x in letters.items()):
+                    here.append((name, option, letters))
+            if not here and name not in self.space.whens:
+                for s in stages:
+                    self._require(
+                        matches, s, [patterns.tile(p, self.depths[s]) for p in choice.settings]
+                    )
+                self._refuse(f"stages.{stages[0]}.pattern", "the order of its blocks")
+            ways.append(here or [])
+        for combination in product(*(w for w in ways if w)):
+            letters = dict(fixed)
+            for _, _, more in combination:
+                letters.update(more)
+            yield _Words({name: option for name, option, _ in combination}, letters)
+
+    def _require(
+        self, matches: dict[str, dict[Place, _Match]], stage: int, words: list[str]
+    ) -> None:
+        """Refuse a design with a block that no letter in use there can be."""
+        for b in range(self.depths[stage]):
+            place = (stage, b)
+            letters = {word[b] for word in words}
+            best = min(sorted(letters), key=lambda x: len(matches[x][place].failing))
+            failing = matches[best][place].failing
+            if failing:
+                field = failing[0]
+                self._refuse(f"stages.{stage}, block {b}, {field}", self._shown(place, field))
+
+    def _compare(self, domains: dict[str, set[Any]]) -> Choices | None:
+        """Return the first point within the domains that is the design."""
+        only = {
+            name: [o for o in self.space.choices[name].options if freeze(o) in options]
+            for name, options in domains.items()
+        }
+        for point in islice(self.space.solver(only=only).points(), MAX_POINTS):
+            try:
+                built = self.space.assemble(point)
+            except (ValidationError, SpaceError):
+                continue
+            if self.free_width:
+                from search_spaces.fit import with_widths
+
+                built = with_widths(built, self.widths)
+            if built.fingerprint() == self.fingerprint:
+                return {name: _copied(value) for name, value in point.items()}
+        return None
+
+
+@dataclass
+class _Words:
+    """patterns: pattern choice -> option; letters: place -> block letter of the space."""
+
+    patterns: dict[str, Value]
+    letters: dict[Place, str]
+
+
+def _copied(value: Value) -> Value:
+    return [_copied(v) for v in value] if isinstance(value, list) else value
+
+
+def show_leaf(value: Any) -> str:
+    """Return a frozen field as one would write it."""
+    if isinstance(value, tuple):
+        if value[:1] == ("bool",):
+            return show(value[1])
+        return f"[{', '.join(show_leaf(v) for v in value)}]"
+    return show(value)

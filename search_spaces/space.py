@@ -1,0 +1,381 @@
+"""A search space: draw, change, build and recognize designs without building a module."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import ValidationError
+
+from backbones import yaml_files
+from backbones.config import BackboneConfig
+from backbones.counting import cost
+from search_spaces import loader, variation
+from search_spaces.choices import Assigned, Choice, Choices, Value, freeze, show
+from search_spaces.definition import Definition, blamed, point_config
+from search_spaces.errors import SpaceError, UnreachableError
+from search_spaces.fit import Band, ImageSize, check_bands, fit_widths
+from search_spaces.solver import holds
+from search_spaces.statements import truth
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SHIPPED = Path(__file__).parent
+
+
+def list_spaces() -> list[str]:
+    """Return the names of the shipped spaces, sorted."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+class SearchSpace:
+    """What may vary, loaded from a space file.
+
+    name, version: as in the file. source_text: YAML that loads to the same space by itself,
+    with no file beside it. choices: name -> Choice, in dependency order.
+    """
+
+    def __init__(self, definition: Definition, source_text: str) -> None:
+        self._definition = definition
+        self._solver = definition.solver()
+        self.name = definition.file.name
+        self.version = str(definition.file.version)
+        self.description = definition.file.description
+        self.source_text = source_text
+        self.choices: dict[str, Choice] = definition.choices
+        self.points: tuple[str, ...] = tuple(definition.points)
+
+    # -- loading --
+
+    @classmethod
+    def load(cls, source: str | Path) -> SearchSpace:
+        """Return a shipped space by name, or the space of a YAML file.
+
+        Raises: SpaceError for an unknown name, with the nearest, and for a mistake in the file,
+        with file, line and remedy.
+        """
+        text = str(source)
+        if isinstance(source, str) and text in list_spaces():
+            path = SHIPPED / f"{text}.yaml"
+        elif Path(text).is_file():
+            path = Path(text)
+        else:
+            near = difflib.get_close_matches(text, list_spaces(), 1, 0.4)
+            hint = f"did you mean {near[0]!r}?" if near else f"shipped: {', '.join(list_spaces())}"
+            raise SpaceError(f"{text!r} is neither a shipped space nor a file; {hint}")
+        document = yaml_files.read(path, SpaceError)
+        definition = loader.read(document, path.parent)
+        return cls(definition, _self_contained(path.read_text(encoding="utf-8"), definition))
+
+    @classmethod
+    def from_text(cls, text: str, source: str = "inline space") -> SearchSpace:
+        """Return the space that YAML text describes, e.g. the `source_text` of a stored study.
+
+        Raises: SpaceError, as `load`.
+        """
+        definition = loader.read(yaml_files.parse(text, source, SpaceError))
+        return cls(definition, _self_contained(text, definition))
+
+    # -- points --
+
+    def sample(self, rng: np.random.Generator) -> Choices:
+        """Draw a point: each choice uniformly among the values that can still be completed."""
+        return self._walk(lambda _, allowed: allowed[int(rng.integers(len(allowed)))])
+
+    def from_decider(self, decide: Callable[[str, Choice], Value]) -> Choices:
+        """Walk the choices in order, asking `decide` for each one that exists.
+
+        A value that the constraints exclude after what was decided before becomes the nearest
+        one that they admit (`Choice.nearest`), so that a tuner of static ranges always lands in
+        the space.
+        Raises: SpaceError when `decide` returns what is no option.
+        """
+
+        def pick(name: str, allowed: list[Value]) -> Value:
+            choice = self.choices[name]
+            value = decide(name, choice)
+            choice.index(value)
+            return choice.nearest(value, allowed)
+
+        return self._walk(pick)
+
+    def mutate(self, choices: Assigned, rng: np.random.Generator) -> Choices:
+        """Return a point that differs in one active choice and is another design.
+
+        ints mostly move by a step, patterns by a letter, others to any value. Choices that come
+        into existence are drawn; those that cease are dropped. Where the constraints let no
+        choice change alone, others move to the nearest values that they admit. A space of one
+        design returns it.
+        Raises: SpaceError when `choices` is no point of the space.
+        """
+        self.check(choices)
+        return variation.mutate(self._definition, self._solver, self._design, choices, rng)
+
+    def crossover(self, a: Assigned, b: Assigned, rng: np.random.Generator) -> Choices:
+        """Return a point that takes each choice from one of two points, at random.
+
+        A value that does not go with the rest gives way to the other parent's, then to the
+        nearest; what neither parent has is drawn.
+        Raises: SpaceError when a parent is no point of the space.
+        """
+        self.check(a)
+        self.check(b)
+        return variation.crossover(self._definition, self._solver, a, b, rng)
+
+    def _walk(self, pick: Callable[[str, list[Value]], Value]) -> Choices:
+        point = self._solver.walk(pick)
+        assert point is not None, "a space without points does not load"
+        return copy.deepcopy(point)
+
+    def _design(self, choices: Assigned) -> str:
+        return self.build(choices).fingerprint()
+
+    # -- membership --
+
+    def is_active(self, name: str, choices: Assigned) -> bool:
+        """Whether a choice exists in a design with these choices.
+
+        Raises: SpaceError for an unknown choice.
+        """
+        self._known(name)
+        whens = self._definition.whens
+        return name not in whens or truth(whens[name], choices) is True
+
+    def check(self, choices: Assigned) -> None:
+        """Raise SpaceError unless `choices` is a point: every active choice, and no other."""
+        for name, value in choices.items():
+            self._known(name)
+            self.choices[name].index(value)
+        for name in self.choices:
+            active = self.is_active(name, choices)
+            if active and name not in choices:
+                raise SpaceError(f"{name} is missing; it is one of {self.choices[name].summary()}")
+            if name in choices and not active:
+                raise SpaceError(
+                    f"{name} does not exist here: it needs {self._definition.whens[name]}; "
+                    "leave it out"
+                )
+        for rule in self._definition.rules:
+            if not holds(rule, choices):
+                raise SpaceError(f"broken constraint: {rule}; change one of these choices")
+
+    def _known(self, name: str) -> None:
+        if name not in self.choices:
+            near = difflib.get_close_matches(name, self.choices, 1, 0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"choices: {', '.join(self.choices)}"
+            raise SpaceError(f"space {self.name} has no choice {name!r}; {hint}")
+
+    def choices_of(self, config: BackboneConfig) -> Choices:
+        """Return the point that builds this design at the same widths.
+
+        Raises: SpaceError naming the first field in which the design lies outside.
+        """
+        from search_spaces.membership import find
+
+        return find(self._definition, config)
+
+    @cached_property
+    def members(self) -> tuple[str, ...]:
+        """The points that lie in this space; the others are baselines only."""
+        inside = []
+        for name in self.points:
+            try:
+                self.choices_of(self.point(name))
+            except SpaceError:
+                continue
+            inside.append(name)
+        return tuple(inside)
+
+    def point(self, name: str) -> BackboneConfig:
+        """Return the design of one of `points`: the preset with the changes that the file names.
+
+        Raises: SpaceError for a name that is no point of this space.
+        """
+        if name not in self.points:
+            raise SpaceError(
+                f"{name!r} is no point of {self.name}; points: {', '.join(self.points)}"
+            )
+        return point_config(name, self._definition.points[name])
+
+    @cached_property
+    def size(self) -> int:
+        """How many points there are, exactly."""
+        return self._solver.count()
+
+    def distributions(self) -> dict[str, Choice]:
+        """Return the choices by name, in dependency order."""
+        return dict(self.choices)
+
+    # -- designs --
+
+    def build(
+        self,
+        choices: Assigned,
+        bands: Sequence[Band] = (),
+        *,
+        image_size: ImageSize = 224,
+        convention: str = "fvcore",
+    ) -> BackboneConfig:
+        """Return the config of a point, its widths fitted to the bands where the space fits.
+
+        Without bands the widths are the base's.
+        Units: `Band`; image_size in pixels.
+        Raises: SpaceError when `choices` is no point; UnreachableError when its cost cannot lie
+        in the bands, naming the nearest cost and the choices that bind.
+        """
+        self.check(choices)
+        try:
+            config = self._definition.assemble(choices)
+        except ValidationError as exc:
+            blame, problem = blamed(self._definition, choices, exc)
+            value = f"{blame} = {show(choices[blame])} does not fit: " if blame else ""
+            raise SpaceError(f"{value}{problem}") from None
+        if not bands:
+            return config
+        fit = self._definition.fit
+        try:
+            if fit is None:
+                check_bands(config, bands, image_size=image_size, convention=convention)
+                return config
+            return fit_widths(
+                config, bands, image_size=image_size, convention=convention, step=fit.step
+            )
+        except UnreachableError as exc:
+            binding = self._binding(exc, choices, bands[0], image_size, convention)
+            raise UnreachableError(
+                f"{exc}{binding}", spent=exc.spent, too_large=exc.too_large
+            ) from None
+
+    def _binding(
+        self,
+        exc: UnreachableError,
+        choices: Assigned,
+        band: Band,
+        image_size: ImageSize,
+        convention: str,
+    ) -> str:
+        """Return the choices whose change alone brings the cost nearest to the band."""
+        narrow = self._definition.fit.step if self._definition.fit and exc.too_large else None
+        nearest: dict[str, float] = {}
+        for name in choices:
+            for option in self.choices[name].options:
+                if freeze(option) == freeze(choices[name]):
+                    continue
+                point = variation.with_repair(self._definition, choices, name, option)
+                if point is None:
+                    continue
+                try:
+                    config = self._definition.assemble(point)
+                except (ValidationError, SpaceError):
+                    continue
+                widths = [narrow or stage.width for stage in config.stages]
+                found = cost(config, image_size, convention, widths=widths)
+                spent = float(getattr(found, band.metric))
+                miss = abs(spent - min(max(spent, band.lo), band.hi))
+                nearest[name] = min(miss, nearest.get(name, miss))
+        now = abs(exc.spent - min(max(exc.spent, band.lo), band.hi))
+        binding = sorted((n for n in nearest if nearest[n] < 0.95 * now), key=lambda n: nearest[n])
+        if not binding or (self._definition.fit and not exc.too_large):
+            return ""
+        listed = ", ".join(f"{n} = {show(choices[n])}" for n in binding[:3])
+        return f"; what binds: {listed}"
+
+    # -- identity and description --
+
+    @cached_property
+    def _content(self) -> dict[str, Any]:
+        """What decides which designs there are, as plain data."""
+        file = self._definition.file
+        described = {
+            name: {
+                **self.choices[name].describe(),
+                **({"when": entry.when} if entry.when is not None else {}),
+            }
+            for name, entry in file.choices.items()
+        }
+        base = self._definition.base_config.to_dict()
+        return {
+            "base": {k: v for k, v in base.items() if k not in ("name", "drop_path_rate")},
+            "choices": described,
+            "constraints": list(file.constraints),
+            "fit": None if file.fit is None else file.fit.model_dump(),
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of what decides which designs there are; names and texts do not."""
+        text = json.dumps(self._content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def diff(self, other: SearchSpace) -> str | None:
+        """Return what changes from this space to another, a line for each; None when nothing."""
+        if self.fingerprint == other.fingerprint:
+            return None
+        lines = (
+            [] if self.version == other.version else [f"version: {self.version} -> {other.version}"]
+        )
+        lines += _differences("", self._content, other._content)
+        return "\n".join(lines)
+
+    @property
+    def constraints(self) -> tuple[str, ...]:
+        """The constraints as one would say them."""
+        return tuple(str(rule) for rule in self._definition.constraints)
+
+    def explain(self) -> list[dict[str, Any]]:
+        """Return a row for each choice, for a table.
+
+        Keys: choice, about, sets (config paths), options (in one line), when (empty for always),
+        count (of its options).
+        """
+        whens = self._definition.whens
+        return [
+            {
+                "choice": name,
+                "about": choice.about,
+                "sets": list(choice.sets),
+                "options": choice.summary(),
+                "when": str(whens[name]) if name in whens else "",
+                "count": len(choice.options),
+            }
+            for name, choice in self.choices.items()
+        ]
+
+
+def _differences(at: str, a: Any, b: Any) -> list[str]:
+    if a == b:
+        return []
+    if isinstance(a, dict) and isinstance(b, dict):
+        lines: list[str] = []
+        for key in dict.fromkeys([*a, *b]):
+            here = f"{at}.{key}" if at else str(key)
+            if key not in b:
+                lines.append(f"{here}: removed (was {_brief(a[key])})")
+            elif key not in a:
+                lines.append(f"{here}: added ({_brief(b[key])})")
+            else:
+                lines += _differences(here, a[key], b[key])
+        return lines
+    return [f"{at}: {_brief(a)} -> {_brief(b)}"]
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def _self_contained(text: str, definition: Definition) -> str:
+    """Return space text in which the base no longer names a preset or a file."""
+    if not isinstance(definition.file.base, str):
+        return text
+    data = yaml.safe_load(text)
+    data["base"] = definition.base_config.to_dict()
+    return yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=100)
