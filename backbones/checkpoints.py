@@ -1,0 +1,191 @@
+"""Released weights: reading their files, checking them against a network, loading them.
+
+Files are read without running code from them: `torch.load(weights_only=True)` or safetensors.
+"""
+
+from __future__ import annotations
+
+import re
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from backbones.catalog import load_config
+from backbones.errors import ConfigError
+from backbones.network import Backbone
+from backbones.official import official_names
+from backbones.official.names import Names, Source
+
+EMA_WRAPPERS = ("model_ema", "state_dict_ema", "ema")
+WRAPPERS = ("model", "state_dict", "module")
+LISTED = 5
+"""How many keys of each kind an error names."""
+
+
+class _YacsNode(dict):
+    """Stands in for the config object that Swin-style recipes save beside the weights."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+
+def load_official(
+    target: str | Path | Backbone, state_dict: Mapping[str, Any], *, ema: bool = True
+) -> Backbone:
+    """Return a network with released weights, in evaluation.
+
+    target: a preset name, or a model made from a preset (another number of classes, say), which
+        is loaded in place.
+    state_dict: a released file's content; wrappers (model, state_dict, model_ema, `module.`) and
+        older key generations are understood.
+    ema: take averaged weights where the file holds both.
+    Raises: ConfigError that lists missing, leftover and misshapen keys.
+    """
+    config = target.config if isinstance(target, Backbone) else load_config(target)
+    names = official_names(config)
+    weights = _modern(unwrap(state_dict, ema=ema), names)
+    if isinstance(target, Backbone):
+        model = target
+    else:
+        with torch.device("meta"):  # the weights come from the file: make none
+            model = Backbone(config)
+    shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    assert set(shapes) == set(names.sources), set(shapes) ^ set(names.sources)
+    _check(weights, names, shapes, config.name or "model")
+    ours = {key: _convert(source, weights, shapes[key]) for key, source in names.sources.items()}
+    model.load_state_dict(ours, assign=not isinstance(target, Backbone))
+    return model.eval()
+
+
+def unwrap(content: Mapping[str, Any], *, ema: bool = True) -> dict[str, Tensor]:
+    """Return the state dict inside a checkpoint, without wrappers and `module.` prefixes.
+
+    Raises: ConfigError when no tensors are found.
+    """
+    while not any(isinstance(value, Tensor) for value in content.values()):
+        order = (*EMA_WRAPPERS, *WRAPPERS) if ema else (*WRAPPERS, *EMA_WRAPPERS)
+        inner = [k for k in order if isinstance(content.get(k), Mapping) and content[k]]
+        if not inner:
+            found = ", ".join(sorted(map(str, content))[:LISTED])
+            raise ConfigError(
+                f"the checkpoint holds no weights: its keys are {found}; expected tensors, or one "
+                f"of {', '.join((*WRAPPERS, *EMA_WRAPPERS))}"
+            )
+        content = content[inner[0]]
+    weights = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    while weights and all(key.startswith("module.") for key in weights):
+        weights = {key.removeprefix("module."): value for key, value in weights.items()}
+    return weights
+
+
+def _modern(weights: dict[str, Tensor], names: Names) -> dict[str, Tensor]:
+    """Rename keys of older generations, and drop those that hold no weights."""
+    out = {}
+    for key, value in weights.items():
+        for old, new in names.renamed:
+            key = re.sub(old, new, key)
+        if not key.endswith(names.ignored or ("\0",)):
+            out[key] = value
+    return out
+
+
+def _check(
+    weights: dict[str, Tensor], names: Names, shapes: dict[str, tuple[int, ...]], name: str
+) -> None:
+    wanted = {
+        key: source.expected(shapes[ours])
+        for ours, source in names.sources.items()
+        for key in source.keys
+    }
+    optional = {key for key in wanted if key.endswith("num_batches_tracked")}
+    missing = sorted(set(wanted) - set(weights) - optional)
+    leftover = sorted(set(weights) - set(wanted))
+    misshapen = [
+        f"{key} {tuple(weights[key].shape)}, expected {shape}"
+        for key, shape in sorted(wanted.items())
+        if key in weights and not _fits(tuple(weights[key].shape), shape)
+    ]
+    problems = [
+        f"{len(keys)} {kind}: {', '.join(keys[:LISTED])}" + (" ..." if len(keys) > LISTED else "")
+        for kind, keys in (("missing", missing), ("left over", leftover), ("misshapen", misshapen))
+        if keys
+    ]
+    if problems:
+        raise ConfigError(
+            f"the weights do not fit {name} ({'; '.join(problems)}); check the preset, or pass "
+            "a model with the file's number of classes"
+        )
+
+
+def _fits(found: tuple[int, ...], expected: tuple[int, ...]) -> bool:
+    """Whether shapes agree; linear layers may be stored as 1 x 1 convolutions."""
+    return found == expected or (len(expected) == 2 and found == (*expected, 1, 1))
+
+
+def _convert(source: Source, weights: dict[str, Tensor], shape: tuple[int, ...]) -> Tensor:
+    if source.keys[0] not in weights:  # a BatchNorm counter that older files lack
+        return torch.zeros(shape, dtype=torch.long)
+    tensors = [weights[key].detach() for key in source.keys]
+    if source.how == "stack":
+        out = torch.stack(tensors)
+    elif source.how == "concat":
+        out = torch.cat(tensors)
+    elif source.how == "class_last":
+        table, middle = tensors[0], (tensors[0].shape[1] - 1) // 2
+        out = torch.cat((table[:, :middle], table[:, middle + 1 :], table[:, middle, None]), dim=1)
+    else:
+        out = tensors[0].clone()
+    out = out.reshape(shape)
+    return out.float() if out.is_floating_point() else out
+
+
+def read_checkpoint(path: str | Path) -> Mapping[str, Any]:
+    """Return the content of a .safetensors or torch file.
+
+    Raises: ConfigError for a file that cannot be read so, or that needs code to be run.
+    """
+    try:
+        if Path(path).suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(str(path))
+        allowed = [Namespace, (_YacsNode, "yacs.config.CfgNode")]
+        with torch.serialization.safe_globals(allowed):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ConfigError(f"no file {str(path)!r}; check the path") from None
+    except Exception as error:  # readers raise many kinds for a damaged or foreign file
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ConfigError(
+            f"cannot read {str(path)!r} without running code from it ({first}); save its state "
+            "dict alone, best as .safetensors"
+        ) from None
+    if not isinstance(content, Mapping):
+        raise ConfigError(
+            f"{str(path)!r} holds a {type(content).__name__}; expected a state dict or a "
+            "dictionary around one"
+        )
+    return content
+
+
+def convert_checkpoint(path: str | Path, preset: str, out: str | Path) -> Backbone:
+    """Rewrite a released checkpoint with our keys, as safetensors, and return the network.
+
+    The file's metadata holds the preset and its fingerprint. Load it by
+    `create(preset).load_state_dict(safetensors.torch.load_file(out))`.
+    Raises: ConfigError as `read_checkpoint` and `load_official`.
+    """
+    from safetensors.torch import save_file
+
+    if Path(out).suffix != ".safetensors":
+        raise ConfigError(f"--out {str(out)!r} must end in .safetensors")
+    load_config(preset)
+    model = load_official(preset, read_checkpoint(path))
+    metadata = {"preset": preset, "fingerprint": model.config.fingerprint(), "format": "pt"}
+    weights = {key: value.contiguous() for key, value in model.state_dict().items()}
+    save_file(weights, str(out), metadata=metadata)
+    return model

@@ -1,0 +1,57 @@
+"""Names of tensors in released files, and how they become ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Shape = tuple[int, ...]
+How = Literal["same", "routes", "stack", "concat", "class_last"]
+
+WEIGHT_BIAS = ("weight", "bias")
+BATCH_NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where one of our tensors comes from.
+
+    how: "same"; "routes": (K * E, ...) there, (K, E, ...) here; "stack": one tensor a route
+    there; "concat": the same, joined along the first axis; "class_last": the class token's row
+    of the positional table stands in the middle there, last here.
+    """
+
+    keys: tuple[str, ...]
+    how: How = "same"
+
+    def expected(self, ours: Shape) -> Shape:
+        """Return the shape that each source must have."""
+        if self.how == "routes":
+            return (ours[0] * ours[1], *ours[2:])
+        if self.how == "stack":
+            return ours[1:]
+        if self.how == "concat":
+            return (ours[0] // len(self.keys), *ours[1:])
+        return ours
+
+
+@dataclass
+class Names:
+    """The names of one network's tensors.
+
+    sources: our key -> source. renamed: prefixes of older key generations -> today's.
+    ignored: endings of keys that hold no weights of ours.
+    """
+
+    sources: dict[str, Source] = field(default_factory=dict)
+    renamed: tuple[tuple[str, str], ...] = ()
+    ignored: tuple[str, ...] = ()
+
+    def same(self, ours: str, theirs: str, parts: tuple[str, ...] = WEIGHT_BIAS) -> None:
+        """Map a layer's tensors one to one."""
+        for part in parts:
+            self.sources[f"{ours}.{part}"] = Source((f"{theirs}.{part}",))
+
+    def one(self, ours: str, *theirs: str, how: How = "same") -> None:
+        """Map one tensor."""
+        self.sources[ours] = Source(theirs, how)
