@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from kernels.errors import KernelError, ScanNASError
+
 if TYPE_CHECKING:
     from kernels.backends import backend_report, resolve_backend, use_backend
     from kernels.dispatch import cross_scan, selective_scan
@@ -25,6 +27,8 @@ _HOME = {
 }
 
 __all__ = [
+    "KernelError",
+    "ScanNASError",
     "backend_report",
     "check_orders",
     "cross_scan",

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernels.cpu_backward import backward_tasks
+from kernels.cpu_backward import backward_tasks, ungate_rows
 from kernels.cpu_forward import BLOCK, CHUNK, first_bad_order, forward_tasks
 from kernels.errors import KernelError
 from kernels.reference import ScanGradients
@@ -146,42 +146,46 @@ def backward(
 ) -> ScanGradients:
     """Return the gradients of the scan from the states that the forward kept."""
     a = _Arguments(x, delta, A, B, C, D, delta_bias, orders, delta_softplus, merge)
-    grad, grad_z = grad_y.to(torch.float32), None
+    grad, grad_z = _flat(grad_y), None
     if z is not None:
-        gate = z.to(torch.float32)
-        sigmoid = torch.sigmoid(gate)
-        product = grad * ungated.to(torch.float32)
-        product = product if a.merged else product.sum(1)
-        grad_z = product * sigmoid * (1 + gate * (1 - sigmoid))
-        silu = gate * sigmoid
-        grad = grad * (silu if a.merged else silu.unsqueeze(1))
+        given, grad = grad, np.empty(grad.size, np.float32)
+        grad_z = torch.empty(z.shape, dtype=torch.float32)
+        rows = a.tokens if a.merged else a.routes * a.tokens
+        _run(
+            ungate_rows, a.batch, grad.size,
+            given, _flat(ungated), _flat(z), grad, grad_z.view(-1).numpy(),
+            rows, a.tokens, a.inner,
+        )  # fmt: skip
     blocks = -(-a.inner // BLOCK)
-    rows = (a.batch, a.routes, a.tokens)
+    per_token = (a.batch, a.routes, a.tokens, a.state)
     grad_x = torch.empty(x.shape, dtype=torch.float32)
     grad_delta = torch.empty(delta.shape, dtype=torch.float32)
     grad_A = np.empty((a.batch, a.routes, a.state, a.inner), np.float32)
-    grad_B = np.empty((blocks, *rows, a.state), np.float32)
-    grad_C = np.empty((blocks, *rows, a.state), np.float32)
+    grad_B = np.empty((blocks, *per_token), np.float32)
+    grad_C = np.empty((blocks, *per_token), np.float32)
     grad_D = np.empty((a.batch, a.routes, a.inner), np.float32)
     grad_bias = np.empty((a.batch, a.routes, a.inner), np.float32)
     _run(
         backward_tasks, a.tasks, a.work,
-        _flat(grad), a.x, a.delta, a.A, a.B, a.C, a.D, a.bias, a.orders,
+        grad, a.x, a.delta, a.A, a.B, a.C, a.D, a.bias, a.orders,
         states.view(-1).numpy(), grad_x.view(-1).numpy(), grad_delta.view(-1).numpy(),
         grad_A.reshape(-1), grad_B.reshape(-1), grad_C.reshape(-1),
         grad_D.reshape(-1), grad_bias.reshape(-1),
         a.batch, *a.sizes, a.x_per_route, a.orders_per_image, a.softplus, a.merged, a.scale,
     )  # fmt: skip
-    # numpy adds along the first axis one slice after the other, on one thread: a fixed order.
     return ScanGradients(
         x=grad_x,
         delta=grad_delta,
-        A=torch.from_numpy(np.add.reduce(grad_A, axis=0)).transpose(1, 2),
-        B=torch.from_numpy(np.add.reduce(grad_B, axis=0)),
-        C=torch.from_numpy(np.add.reduce(grad_C, axis=0)),
-        D=None if D is None else torch.from_numpy(np.add.reduce(grad_D, axis=0)),
+        A=_add_up(grad_A).transpose(1, 2),
+        B=_add_up(grad_B),
+        C=_add_up(grad_C),
+        D=None if D is None else _add_up(grad_D),
         z=grad_z,
-        delta_bias=None
-        if delta_bias is None
-        else torch.from_numpy(np.add.reduce(grad_bias, axis=0)),
+        delta_bias=None if delta_bias is None else _add_up(grad_bias),
     )
+
+
+def _add_up(partial: np.ndarray) -> Tensor:
+    """Add along the first axis, one slice after the other: numpy does it in this fixed order."""
+    with np.errstate(invalid="ignore", over="ignore"):  # NaN is the trial's to report.
+        return torch.from_numpy(np.add.reduce(partial, axis=0))

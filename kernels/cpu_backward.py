@@ -30,6 +30,31 @@ ZERO, ONE = np.float32(0.0), np.float32(1.0)
 
 
 @njit(nogil=True, cache=True)
+def ungate_rows(start, stop, grad_y, ungated, z, grad, grad_z, rows, tokens, inner):  # type: ignore[no-untyped-def]
+    """Take the gate out of the gradients of images start..stop - 1: y = ungated * silu(z).
+
+    Not left to torch, whose bits depend on where a thread's share of a tensor ends.
+
+    Shapes, flattened: z, grad_z (B, L, D); the others (B, L, D), or (B, K, L, D) where rows,
+    their number an image, is K L.
+    """
+    for b in range(start, stop):
+        for t in range(tokens):
+            for c in range(0, inner, LANES):
+                left, at_z = inner - c, (b * tokens + t) * inner + c
+                gate = load(z, at_z, left)
+                sigmoid = sigmoid_lanes(gate)
+                slope = sigmoid * (splat(ONE) + gate * (splat(ONE) - sigmoid))
+                total = splat(ZERO)
+                for row in range(t, rows, tokens):
+                    at = (b * rows + row) * inner + c
+                    g = load(grad_y, at, left)
+                    total = total + g * load(ungated, at, left)
+                    store(grad, at, g * (gate * sigmoid), left)
+                store(grad_z, at_z, total * slope, left)
+
+
+@njit(nogil=True, cache=True)
 def backward_tasks(  # type: ignore[no-untyped-def]
     start, stop, grad_y, x, delta, A, B, C, D, bias, orders, states,
     grad_x, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_bias,

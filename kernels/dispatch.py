@@ -90,12 +90,16 @@ def cross_scan(
         elsewhere: it would cost a GPU call its asynchrony).
     Source: `kernels.reference`, which is the specification.
     """
-    check_scan(x, delta, A, B, C, D, z, delta_bias, orders, merge)
+    tracing = torch.jit.is_tracing()
+    if not tracing:  # A trace compares shapes as tensors, and warns; the call was checked before.
+        check_scan(x, delta, A, B, C, D, z, delta_bias, orders, merge)
     if not (torch.compiler.is_exporting() and requested_backend(backend) == "auto"):
         # An exported program keeps 'auto': it may run on another device than it was traced on.
-        backend = resolve_backend(x.device, _widest(x, delta), backend, state=A.shape[2])
+        state = None if tracing else A.shape[2]
+        backend = resolve_backend(x.device, _widest(x, delta), backend, state=state)
     tensors = [t for t in (x, delta, A, B, C, D, z, delta_bias) if t is not None]
-    save = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    # A traced graph must not depend on the grad mode that it was traced in.
+    save = (torch.is_grad_enabled() or tracing) and any(t.requires_grad for t in tensors)
     op = torch.ops.scannas.cross_scan
     return op(x, delta, A, B, C, D, z, delta_bias, orders, delta_softplus, merge, backend, save)[0]
 

@@ -1,0 +1,178 @@
+"""The numba backend against the float64 reference, and what its threads must not change."""
+
+import multiprocessing
+import os
+import threading
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from kernels import KernelError, cross_scan, threads
+from kernels.conformance import ScanShape, failures, make_problem, run
+
+SHAPES = [
+    ScanShape(B=2, K=2, L=49, D=70, N=1),
+    ScanShape(B=2, K=2, L=17, D=64, N=2, merge="mean", orders="per-sample"),
+    ScanShape(B=1, K=3, L=33, D=24, N=4, merge="none", route_inputs=True),
+    ScanShape(B=2, K=1, L=31, D=129, N=8, orders="raster", gated=False),
+    ScanShape(B=2, K=4, L=16, D=48, N=16, orders="per-sample", route_inputs=True),
+    ScanShape(B=3, K=2, L=15, D=7, N=16, skip=False, bias=False, softplus=False),
+    ScanShape(B=1, K=1, L=1, D=1, N=1, orders="raster"),
+    ScanShape(B=2, K=2, L=65, D=33, N=5, merge="none", softplus=False),
+    ScanShape(B=1, K=2, L=100, D=96, N=64, merge="mean", gated=False, skip=False),
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda s: s.label)
+def test_float32_results_and_gradients_match_the_reference(shape):
+    assert failures(shape, "numba") == {}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("shape", SHAPES[:5], ids=lambda s: s.label)
+def test_half_results_and_gradients_match_the_reference(shape, dtype):
+    assert failures(shape, "numba", dtype=dtype) == {}
+
+
+def test_strided_inputs_give_the_same_bits():
+    problem = make_problem(SHAPES[0]).to("cpu", torch.float32)
+    expected = run(problem, "numba")
+    strided = {}
+    for name, tensor in problem.tensors.items():
+        wide = torch.full((*tensor.shape, 3), float("nan"))
+        wide[..., 1] = tensor
+        strided[name] = wide[..., 1].requires_grad_()
+        assert not strided[name].is_contiguous()
+    y = cross_scan(**strided, orders=problem.orders.long(), delta_softplus=True, backend="numba")
+    gradients = torch.autograd.grad(y, list(strided.values()), problem.grad_y)
+    assert torch.equal(y, expected["y"])
+    for name, gradient in zip(strided, gradients):
+        assert torch.equal(gradient, expected[f"grad_{name}"]), name
+
+
+def test_expanded_route_input_and_gradient_are_read_right():
+    problem = make_problem(SHAPES[0]).to("cpu", torch.float32)
+    t = dict(problem.tensors)
+    call = {"orders": problem.orders, "delta_softplus": True, "backend": "numba"}
+    shared = cross_scan(**t, **call)
+    routes = cross_scan(**dict(t, x=t["x"].unsqueeze(1).expand(-1, 2, -1, -1)), **call)
+    assert torch.equal(shared, routes)
+    leaf = t.pop("x").detach().clone().requires_grad_()
+    y = cross_scan(leaf, **t, **call)
+    y.sum().backward()  # The gradient of a sum is one number, expanded.
+    (dense,) = torch.autograd.grad(cross_scan(leaf, **t, **call), leaf, torch.ones_like(y))
+    assert leaf.grad.isfinite().all() and torch.equal(leaf.grad, dense)
+
+
+def test_every_element_is_written_even_over_poison():
+    """Buffers come uninitialized; a tail left out would show what was there before."""
+    problem = make_problem(SHAPES[1]).to("cpu", torch.float32)
+    expected = run(problem, "numba")
+    real_empty = torch.empty
+    try:
+        torch.empty = lambda *a, **k: real_empty(*a, **k).fill_(float("nan"))
+        found = run(problem, "numba")
+    finally:
+        torch.empty = real_empty
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.fixture
+def restore_threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+LARGE = ScanShape(B=3, K=2, L=97, D=200, N=4)
+"""Large enough to be cut into slices."""
+
+
+@pytest.mark.parametrize("openmp", [True, False])
+def test_bits_do_not_depend_on_the_number_of_threads(restore_threads, monkeypatch, openmp):
+    if not openmp:
+        monkeypatch.setattr(threads, "_openmp", None)
+    problem = make_problem(LARGE).to("cpu", torch.float32)
+    torch.set_num_threads(1)
+    expected = run(problem, "numba")
+    for count in (2, 3, 2):
+        torch.set_num_threads(count)
+        found = run(problem, "numba")
+        assert all(torch.equal(found[name], expected[name]) for name in expected), count
+
+
+def test_calls_from_several_python_threads_agree():
+    problem = make_problem(LARGE).to("cpu", torch.float32)
+    expected = run(problem, "numba")
+    found = []
+    workers = [
+        threading.Thread(target=lambda: found.append(run(problem, "numba"))) for _ in range(3)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(found) == 3
+    assert all(torch.equal(one[name], expected[name]) for one in found for name in expected)
+
+
+class ScanEachItem(Dataset):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        problem = make_problem(LARGE).to("cpu", torch.float32)
+        return run(problem, "numba")["y"], torch.get_num_threads(), os.getpid()
+
+
+def test_forked_loader_workers_compute_the_same_bits():
+    expected = run(make_problem(LARGE).to("cpu", torch.float32), "numba")["y"]
+    loader = DataLoader(
+        ScanEachItem(), batch_size=None, num_workers=2, multiprocessing_context="fork"
+    )
+    for y, count, pid in loader:
+        assert torch.equal(y, expected) and count == 1 and pid != os.getpid()
+
+
+def _scan_in_child(problem, queue):
+    torch.set_num_threads(2)  # torch's own operators would hang now if they used both.
+    y = cross_scan(**problem.tensors, orders=problem.orders, delta_softplus=True, backend="numba")
+    queue.put((threads.describe(), y.numpy().tobytes()))
+
+
+def test_forked_child_with_threads_of_its_own_ends():
+    problem = make_problem(LARGE).to("cpu", torch.float32)
+    expected = run(problem, "numba", gradients=False)["y"].numpy().tobytes()
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_scan_in_child, args=(problem, queue), daemon=True)
+    child.start()
+    kind, found = queue.get(timeout=60)
+    child.join(60)
+    assert child.exitcode == 0 and kind == "python" and found == expected
+
+
+@pytest.mark.parametrize("row", [[0, 1, 1], [0, 1, 3], [-1, 0, 1]])
+@pytest.mark.parametrize("backend", ["numba", "reference"])
+def test_orders_that_skip_a_token_are_rejected(row, backend):
+    problem = make_problem(ScanShape(K=1, L=3)).to("cpu", torch.float32)
+    with pytest.raises(KernelError, match=r"row 0 is not a permutation of 0\.\.2"):
+        cross_scan(**problem.tensors, orders=torch.tensor([row]), backend=backend)
+
+
+@pytest.mark.parametrize("openmp", [True, False])
+def test_failure_in_a_slice_is_raised_by_the_caller(restore_threads, monkeypatch, openmp):
+    if not openmp:
+        monkeypatch.setattr(threads, "_openmp", None)
+    torch.set_num_threads(2)
+    done = []
+
+    def task(i):
+        if i == 1:
+            raise ValueError("slice 1")
+        done.append(i)
+
+    with pytest.raises(ValueError, match="slice 1"):
+        threads.run_slices(task, 2)
+    assert set(done) <= {0}
