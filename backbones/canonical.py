@@ -49,7 +49,7 @@ def canonical_form(config: BackboneConfig) -> dict[str, Any]:
             {
                 "width": stage.width,
                 "downsample": None if down is None else down.model_dump(mode="json"),
-                "blocks": [_block(b) for b in placed],
+                "blocks": [_block(b, config.class_token != "none") for b in placed],
             }
         )
     head = config.head.model_dump(mode="json")
@@ -76,19 +76,19 @@ def canonical_form(config: BackboneConfig) -> dict[str, Any]:
     }
 
 
-def _block(placed: PlacedBlock) -> dict[str, Any]:
+def _block(placed: PlacedBlock, class_token: bool) -> dict[str, Any]:
     block: BlockConfig = placed.block
     ffn = block.ffn
     return {
         "norm": None if block.norm is None else block.norm.model_dump(mode="json"),
-        "mixer": _mixer(placed),
+        "mixer": _mixer(placed, class_token),
         "ffn": None if ffn is None else ffn.hidden(placed.width),
         "local_branch": block.local_branch,
         "post_conv": block.post_conv,
     }
 
 
-def _mixer(placed: PlacedBlock) -> dict[str, Any]:
+def _mixer(placed: PlacedBlock, class_token: bool) -> dict[str, Any]:
     mixer, width = placed.block.mixer, placed.width
     if isinstance(mixer, GatedConvConfig):
         return {
@@ -111,7 +111,7 @@ def _mixer(placed: PlacedBlock) -> dict[str, Any]:
         merge = "sum"
     return {
         "kind": mixer.kind,
-        "order": _order(mixer),
+        "order": _order(mixer, class_token),
         "d_state": mixer.d_state,
         "inner": mixer.inner(width),
         "rank": mixer.rank(width),
@@ -128,9 +128,10 @@ def _mixer(placed: PlacedBlock) -> dict[str, Any]:
     }
 
 
-def _order(mixer: SSMConfig) -> Any:
+def _order(mixer: SSMConfig, class_token: bool) -> Any:
     order = mixer.order
-    if isinstance(order, FixedOrder) and order.kind in _AS_ROUTES:
+    # A class token stays in the middle of a flipped window route, but not of a reversed order.
+    if isinstance(order, FixedOrder) and order.kind in _AS_ROUTES and not class_token:
         return list(_AS_ROUTES[order.kind])
     if isinstance(order, WindowOrder):
         # Every merge is commutative and routes own their parameters: a set, not a list.

@@ -11,384 +11,66 @@ that owns the field.
 
 from __future__ import annotations
 
-import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PositiveInt,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from backbones import yaml_files
 from backbones.errors import ConfigError
+from backbones.mixer_config import (
+    ConvConfig,
+    FFNConfig,
+    GatedConvConfig,
+    InvertedResidualConfig,
+    Mixer,
+    SSMConfig,
+)
+from backbones.order_config import (
+    AtrousOrder,
+    FixedOrder,
+    Model,
+    Norm,
+    NormConfig,
+    QuadtreeOfficialOrder,
+    QuadtreeOrder,
+    ScanOrder,
+    ShiftConfig,
+    WindowOrder,
+    named,
+    route_key,
+)
 
-
-class Model(BaseModel):
-    """Base of every config: immutable, unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-def _named(key: str) -> BeforeValidator:
-    """Let a mapping with one telling key be written as the bare value: `norm: rmsnorm`."""
-    return BeforeValidator(lambda v: {key: v} if isinstance(v, str) else v)
-
-
-class NormConfig(Model):
-    """Normalization over channels. LayerNorm has weight and bias, RMSNorm weight only."""
-
-    kind: Literal["layernorm", "rmsnorm"] = "layernorm"
-    eps: Annotated[float, Field(gt=0)] = 1e-5
-
-
-Norm = Annotated[NormConfig, _named("kind")]
-
-# --- scan orders -------------------------------------------------------------------------------
-
-ROUTE_NAME = re.compile(r"(h|v|w([2-9]|[1-9]\d))(_flip)?")
-
-
-def route_key(name: str) -> tuple[int, int, bool]:
-    """Sort key in LocalMamba's canonical order: h, v, windows by size, each before its flip."""
-    base = name.removesuffix("_flip")
-    kind = {"h": 0, "v": 1}.get(base, 2)
-    return kind, int(base[1:]) if kind == 2 else 0, name.endswith("_flip")
-
-
-class FixedOrder(Model):
-    """Orders given by the grid alone.
-
-    raster: rows (K = 1). bidirectional: rows and their reverse (K = 2, Vim). cross: rows,
-    columns and their reverses (K = 4, VMamba). snake: continuous boustrophedon rows, columns and
-    their reverses (K = 4, PlainMamba). hilbert, zorder: the space-filling curve, its reverse,
-    its transpose and that one's reverse (K = 4; ours).
-    """
-
-    kind: Literal["raster", "bidirectional", "cross", "snake", "hilbert", "zorder"]
-
-    @property
-    def num_routes(self) -> int:
-        """K, the number of token permutations."""
-        return {"raster": 1, "bidirectional": 2}.get(self.kind, 4)
-
-
-class WindowOrder(Model):
-    """Any set of LocalMamba's routes: h, v, wK (K x K windows), each with `_flip` for reversed.
-
-    Grids that are no multiple of the window are zero-padded at the bottom and right.
-    Source: LocalMamba, arXiv 2403.09338, section 3.2.
-    """
-
-    kind: Literal["window"] = "window"
-    routes: tuple[str, ...] = ("h", "h_flip", "w2", "w2_flip")
-
-    @field_validator("routes")
-    @classmethod
-    def _known_routes(cls, routes: tuple[str, ...]) -> tuple[str, ...]:
-        bad = [r for r in routes if not ROUTE_NAME.fullmatch(r)]
-        if bad:
-            raise ValueError(
-                f"unknown route {bad[0]!r}; a route is h, v or wK with K from 2 to 99, "
-                "with _flip for its reverse"
-            )
-        if not routes or len(set(routes)) != len(routes):
-            raise ValueError(f"routes {list(routes)} must be one or more distinct names")
-        return routes
-
-    @property
-    def num_routes(self) -> int:
-        """K, the number of token permutations."""
-        return len(self.routes)
-
-
-class AtrousOrder(Model):
-    """Skip sampling: step x step interleaved sub-grids, one route each, placed back, not summed.
-
-    Source: EfficientVMamba, arXiv 2403.09977, section 3.2.
-    """
-
-    kind: Literal["atrous"] = "atrous"
-    step: Literal[2] = 2
-
-    @property
-    def num_routes(self) -> int:
-        """K, the number of token permutations (one per sub-grid)."""
-        return self.step**2
-
-
-class QuadtreeOrder(Model):
-    """Learned quadtree: windows with the highest mean locality score are subdivided in place.
-
-    levels: windows per side at each level, coarse to fine; each a multiple of the one before.
-    refine: how many windows of a level are subdivided into the next level.
-    context: what the score predictor sees; "half_global" pools half of its channels over
-        2 x 2 quadrants (the paper's local and global branches), "local" does not.
-    Evaluation is deterministic (argmax); training uses straight-through Gumbel-softmax.
-    K = 2: the sequence and its reverse.
-    Source: QuadMamba, arXiv 2410.06806, section 3.3; two levels there, deeper is ours.
-    """
-
-    kind: Literal["quadtree"] = "quadtree"
-    levels: tuple[PositiveInt, ...] = (2, 4)
-    refine: PositiveInt = 1
-    context: Literal["local", "half_global"] = "half_global"
-
-    @model_validator(mode="after")
-    def _nested_levels(self) -> QuadtreeOrder:
-        if len(self.levels) < 2:
-            raise ValueError(f"levels {list(self.levels)} must be two or more, e.g. [2, 4]")
-        for coarse, fine in zip(self.levels, self.levels[1:]):
-            if fine <= coarse or fine % coarse:
-                raise ValueError(
-                    f"levels {list(self.levels)}: {fine} must be a larger multiple of {coarse}, "
-                    f"e.g. {2 * coarse}"
-                )
-        if self.refine > self.levels[0] ** 2:
-            raise ValueError(
-                f"refine {self.refine} exceeds the {self.levels[0] ** 2} windows of the first level"
-            )
-        return self
-
-    @property
-    def num_routes(self) -> int:
-        """K, the number of token permutations."""
-        return 2
-
-
-class QuadtreeOfficialOrder(Model):
-    """QuadMamba's released code, quirks included, for its checkpoints.
-
-    The refined windows are taken from a raster of 4 x 4 windows over the whole map, so tokens
-    of the chosen quadrant are added onto tokens of others and some positions hold zeros.
-    Kept because released weights were trained that way; `quadtree` is what the paper describes.
-    Source: VISION-SJTU/QuadMamba @ 720ecc3 (context local) and @ 07cd16d (half_global).
-    """
-
-    kind: Literal["quadtree_official"] = "quadtree_official"
-    context: Literal["local", "half_global"] = "local"
-
-    @property
-    def num_routes(self) -> int:
-        """K, the number of token permutations."""
-        return 2
-
-
-ScanOrder = Annotated[
-    FixedOrder | WindowOrder | AtrousOrder | QuadtreeOrder | QuadtreeOfficialOrder,
-    Field(discriminator="kind"),
-    _named("kind"),
+__all__ = [
+    "AtrousOrder",
+    "BackboneConfig",
+    "BlockConfig",
+    "ConvConfig",
+    "ConvStem",
+    "DownsampleConfig",
+    "FFNConfig",
+    "FixedOrder",
+    "GatedConvConfig",
+    "HeadConfig",
+    "InvertedResidualConfig",
+    "NormConfig",
+    "OverlapStem",
+    "PatchifyStem",
+    "PlacedBlock",
+    "QuadtreeOfficialOrder",
+    "QuadtreeOrder",
+    "SSMConfig",
+    "ScanOrder",
+    "ShiftConfig",
+    "StageConfig",
+    "WindowOrder",
+    "resolve_blocks",
+    "route_key",
 ]
 
-DIRECTIONS: dict[str, tuple[int, int]] = {
-    # Sign of the roll along (H, W), in the order in which QuadMamba's code cycles through them.
-    "down_right": (1, 1),
-    "up_left": (-1, -1),
-    "down_left": (1, -1),
-    "up_right": (-1, 1),
-}
-
-
-class ShiftConfig(Model):
-    """Cyclic shift of the map by side // fraction before the scan, undone after it.
-
-    direction: one diagonal, or "omni": the four diagonals in turn over the shifted blocks.
-    blocks: "odd" shifts every second block of a stage (as published), "all" every block.
-    Source: QuadMamba, section 3.3 (omnidirectional window shifting).
-    """
-
-    direction: Literal["down_right", "up_left", "down_left", "up_right", "omni"] = "omni"
-    fraction: PositiveInt = 8
-    blocks: Literal["odd", "all"] = "odd"
-
-    def resolve(self, block_in_stage: int, global_block: int) -> tuple[int, int] | None:
-        """Return the (H, W) signs of the roll for one block, or None where it does not shift."""
-        if self.blocks == "odd" and block_in_stage % 2 == 0:
-            return None
-        if self.direction != "omni":
-            return DIRECTIONS[self.direction]
-        turn = global_block // 2 if self.blocks == "odd" else global_block
-        return tuple(DIRECTIONS.values())[turn % 4]
-
-
-Shift = Annotated[ShiftConfig, _named("direction")]
-
-# --- token mixers ------------------------------------------------------------------------------
-
-
-def _require_odd(kernel: int) -> None:
-    if kernel % 2 == 0:
-        raise ValueError(f"kernel {kernel} must be odd to keep the map's size; use {kernel + 1}")
-
-
-class ConvConfig(Model):
-    """Depthwise convolution in front of the scan, followed by SiLU.
-
-    kind "2d": on the map, shared by the routes (VMamba). "causal": 1-D along each route, with
-    parameters of its own per route (Vim, LocalVim).
-    """
-
-    kind: Literal["2d", "causal"] = "2d"
-    kernel: PositiveInt = 3
-    bias: bool = False
-
-    @model_validator(mode="after")
-    def _centered(self) -> ConvConfig:
-        if self.kind == "2d":
-            _require_odd(self.kernel)
-        return self
-
-
-class SSMConfig(Model):
-    """Selective scan (S6) over K routes of a scan order.
-
-    order: which routes. d_state: N. expand: inner width / width. dt_rank: R, "auto" is
-    ceil(width / 16). conv: depthwise conv before the scan, null for none (SiLU stays).
-    gate: "none"; "output" multiplies SiLU(z) after merge and out_norm (VMamba v0, PlainMamba);
-        "scan" multiplies it to each route inside the scan (Vim, LocalVim).
-    merge: how routes join: "sum", "mean" (Vim's division by two), "attention" (sum after one
-        channel attention shared by the routes, LocalMamba).
-    out_norm: LayerNorm over the inner width after the merge, null for none.
-    shared: all routes share x_proj, dt_proj, A and D (PlainMamba).
-    proj_bias: bias on the in and out projections (PlainMamba).
-    shift: cyclic shift before the scan, null for none.
-    init: "mamba" initializes dt so that softplus(bias) is in [1e-3, 1e-1]; "linear" leaves the
-        dt projection as any other linear layer, as LocalVim and PlainMamba do in effect.
-    direction_bias: adds a learned vector per movement direction to B (PlainMamba).
-    raster_steps: delta, B and C of step t come from raster token t instead of the token that
-        step visits: a quirk of PlainMamba's code that its weights were trained with.
-    double_dt_bias: the dt bias enters twice: likewise PlainMamba.
-    Source: VMamba, arXiv 2401.10166; Mamba, arXiv 2312.00752, algorithm 2.
-    """
-
-    kind: Literal["ssm"] = "ssm"
-    order: ScanOrder = FixedOrder(kind="cross")
-    d_state: Annotated[int, Field(ge=1, le=64)] = 1
-    expand: Annotated[float, Field(gt=0)] = 2.0
-    dt_rank: PositiveInt | Literal["auto"] = "auto"
-    conv: Annotated[ConvConfig, _named("kind")] | None = ConvConfig()
-    gate: Literal["none", "output", "scan"] = "none"
-    merge: Literal["sum", "mean", "attention"] = "sum"
-    out_norm: Norm | None = NormConfig()
-    shared: bool = False
-    proj_bias: bool = False
-    shift: Shift | None = None
-    init: Literal["mamba", "linear"] = "mamba"
-    direction_bias: bool = False
-    raster_steps: bool = False
-    double_dt_bias: bool = False
-
-    @model_validator(mode="after")
-    def _consistent(self) -> SSMConfig:
-        if self.direction_bias and self.order.kind != "snake":
-            raise ValueError(
-                f"direction_bias needs order snake (found {self.order.kind}); drop one of the two"
-            )
-        if self.raster_steps and self.order.kind != "snake":
-            raise ValueError(
-                f"raster_steps needs order snake (found {self.order.kind}); drop one of the two"
-            )
-        if self.shift and self.order.kind == "atrous":
-            raise ValueError("shift has no meaning for order atrous; remove it")
-        if self.conv is not None and self.conv.kind == "causal":
-            if not isinstance(self.order, (FixedOrder, WindowOrder)):
-                raise ValueError(
-                    f"a causal conv follows fixed routes, not order {self.order.kind}; use conv 2d"
-                )
-        if self.merge == "attention" and self.order.kind in ("atrous", "quadtree_official"):
-            raise ValueError(
-                f"merge attention needs whole routes, which order {self.order.kind} has not; "
-                "use merge sum"
-            )
-        return self
-
-    @property
-    def gates_in_scan(self) -> bool:
-        """Whether the kernel applies the gate; orders that rearrange tokens apply it after."""
-        return self.gate == "scan" and self.order.kind not in ("atrous", "quadtree_official")
-
-    def inner(self, width: int) -> int:
-        """E, the number of scanned channels."""
-        return int(self.expand * width)
-
-    def rank(self, width: int) -> int:
-        """R, the rank of the dt projection."""
-        return math.ceil(width / 16) if self.dt_rank == "auto" else self.dt_rank
-
-
-class GatedConvConfig(Model):
-    """MambaOut's gated CNN: an SSM block without the SSM.
-
-    expand: hidden / width. conv_ratio: convolved channels / width. kernel: depthwise kernel.
-    Source: MambaOut, arXiv 2405.07992, section 3.
-    """
-
-    kind: Literal["gated_conv"] = "gated_conv"
-    expand: Annotated[float, Field(gt=0)] = 8 / 3
-    conv_ratio: Annotated[float, Field(gt=0)] = 1.0
-    kernel: PositiveInt = 7
-
-    @model_validator(mode="after")
-    def _fits(self) -> GatedConvConfig:
-        if self.conv_ratio > self.expand:
-            raise ValueError(
-                f"conv_ratio {self.conv_ratio} exceeds expand {self.expand}; lower it to at most "
-                "expand"
-            )
-        _require_odd(self.kernel)
-        return self
-
-    def hidden(self, width: int) -> int:
-        """Return the width of the gate and of the gated channels."""
-        return int(self.expand * width)
-
-    def convolved(self, width: int) -> int:
-        """Return how many of the gated channels are convolved."""
-        return int(self.conv_ratio * width)
-
-
-class InvertedResidualConfig(Model):
-    """EfficientVMamba's convolutional block: 1x1, depthwise 3x3, squeeze-excite, 1x1, all BN.
-
-    Source: TerryPei/EfficientVMamba @ 0bc5ee2.
-    """
-
-    kind: Literal["inverted_residual"] = "inverted_residual"
-    expand: Annotated[float, Field(gt=0)] = 4.0
-    se_ratio: Annotated[float, Field(gt=0, le=1)] = 0.125
-
-    def hidden(self, width: int) -> int:
-        """Return the width of the depthwise convolution."""
-        return int(self.expand * width)
-
-    def squeezed(self, width: int) -> int:
-        """Return the width of the squeeze-excite bottleneck."""
-        return int(self.se_ratio * self.hidden(width))
-
-
-Mixer = Annotated[
-    SSMConfig | GatedConvConfig | InvertedResidualConfig,
-    Field(discriminator="kind"),
-    _named("kind"),
-]
-
-
-class FFNConfig(Model):
-    """Linear, GELU, linear, with biases; hidden = int(width * ratio)."""
-
-    ratio: Annotated[float, Field(gt=0)] = 4.0
-
-    def hidden(self, width: int) -> int:
-        """Return the inner width."""
-        return int(self.ratio * width)
+# --- blocks ------------------------------------------------------------------------------------
 
 
 class BlockConfig(Model):
@@ -463,7 +145,7 @@ class ConvStem(Model):
         return patch
 
 
-Stem = Annotated[OverlapStem | PatchifyStem | ConvStem, Field(discriminator="kind"), _named("kind")]
+Stem = Annotated[OverlapStem | PatchifyStem | ConvStem, Field(discriminator="kind"), named("kind")]
 
 
 class DownsampleConfig(Model):
@@ -488,7 +170,7 @@ class StageConfig(Model):
     width: PositiveInt
     depth: PositiveInt
     pattern: Annotated[str, Field(min_length=1)]
-    downsample: Annotated[DownsampleConfig, _named("kind")] | None = None
+    downsample: Annotated[DownsampleConfig, named("kind")] | None = None
     routes: tuple[tuple[str, ...], ...] | None = None
 
     @property
@@ -568,7 +250,16 @@ class BackboneConfig(Model):
         if self.class_token != "none" or self.rope:
             if len(self.stages) > 1:
                 raise ValueError("class_token and rope need a single stage (a plain backbone)")
-        resolve_blocks(self)  # raises on routes for a block that has no window order
+        for i, blocks in enumerate(resolve_blocks(self)):
+            for placed in {id(b.block): b for b in blocks}.values():
+                _check_block(placed, self.class_token != "none", f"stages.{i}")
+        if self.rope and self.stages[0].width % 4:
+            raise ValueError(
+                f"rope turns pairs of channels along two axes: stages.0.width "
+                f"{self.stages[0].width} must be a multiple of 4"
+            )
+        if isinstance(self.stem, OverlapStem) and self.stages[0].width < 2:
+            raise ValueError("an overlap stem halves its width: stages.0.width must be 2 or more")
         return self
 
     # -- files --
@@ -679,3 +370,31 @@ def resolve_blocks(config: BackboneConfig) -> tuple[tuple[PlacedBlock, ...], ...
             count += 1
         stages.append(tuple(placed))
     return tuple(stages)
+
+
+def _check_block(placed: PlacedBlock, class_token: bool, where: str) -> None:
+    """Raise ValueError where a block cannot work at its width, or beside a class token."""
+    block, mixer = placed.block, placed.block.mixer
+    try:
+        mixer.check_width(placed.width)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    if block.local_branch and placed.width < 8:
+        raise ValueError(f"{where}: local_branch needs width 8 or more (found {placed.width})")
+    if block.ffn is not None and block.ffn.hidden(placed.width) < 1:
+        raise ValueError(f"{where}: ffn ratio {block.ffn.ratio} leaves no hidden channel")
+    if class_token and not _takes_class_token(block):
+        raise ValueError(
+            f"{where}: a class token is no part of the map, and a block of mixer {mixer.kind} "
+            "works on the map; use ssm with a fixed or window order and conv causal or null"
+        )
+
+
+def _takes_class_token(block: BlockConfig) -> bool:
+    mixer = block.mixer
+    return (
+        isinstance(mixer, SSMConfig)
+        and isinstance(mixer.order, (FixedOrder, WindowOrder))
+        and (mixer.conv is None or mixer.conv.kind == "causal")
+        and not (mixer.direction_bias or block.local_branch or block.post_conv)
+    )
