@@ -53,14 +53,20 @@ def _flat(node: Any, at: str = "") -> Iterator[tuple[str, Any]]:
         yield at, freeze(node)
 
 
-def _leaves(canonical: dict[str, Any]) -> dict[Place, Leaves]:
-    """Split a canonical form into the fields of each block, and all others."""
+def _leaves(canonical: dict[str, Any], known: dict[str, Leaves]) -> dict[Place, Leaves]:
+    """Split a canonical form into the fields of each block, and all others.
+
+    known: keeps one object for equal blocks, of which there are many.
+    """
     found: dict[Place, Leaves] = {}
     rest: Leaves = {k: v for k, v in canonical.items() if k != "stages"}
     for s, stage in enumerate(canonical["stages"]):
         rest[f"stages.{s}"] = {k: v for k, v in stage.items() if k != "blocks"}
         for b, block in enumerate(stage["blocks"]):
-            found[s, b] = dict(_flat(block))
+            text = repr(block)
+            if text not in known:
+                known[text] = dict(_flat(block))
+            found[s, b] = known[text]
     found[OUTSIDE] = dict(_flat(rest))
     return found
 
@@ -84,6 +90,7 @@ class _Family:
         self._space = space
         self._probe = probe
         self._base = probe({})
+        self._known: dict[tuple[frozenset[str], Place], set[str]] = {}
         groups = [frozenset((n,)) for n in names]
         for a in names:
             for b in names:
@@ -117,11 +124,21 @@ class _Family:
 
     def _moved(self, group: frozenset[str], place: Place) -> set[str]:
         """Return the fields of a place that differ between combinations of a group."""
-        rows = [found[place] for _, found in self._tables[group]]
-        if self._base is not None:
-            rows.append(self._base[place])
-        keys = {k for row in rows for k in row}
-        return {k for k in keys if len({row.get(k, _MISSING) for row in rows}) > 1}
+        moved = self._known.get((group, place))
+        if moved is None:
+            rows = [found[place] for _, found in self._tables[group]]
+            if self._base is not None:
+                rows.append(self._base[place])
+            first, others = rows[0], {id(row): row for row in rows[1:]}
+            moved = {
+                k
+                for row in others.values()
+                if row is not first
+                for k in row.keys() | first.keys()
+                if row.get(k, _MISSING) != first.get(k, _MISSING)
+            }
+            self._known[group, place] = moved
+        return moved
 
     def _overlap(self) -> tuple[frozenset[str], frozenset[str]] | None:
         places = list(self._base or {})
@@ -180,7 +197,8 @@ class _Search:
     def __init__(self, space: Definition, config: BackboneConfig) -> None:
         self.space = space
         self.config = config
-        self.target = _leaves(config.canonical())
+        self._equal: dict[str, Leaves] = {}
+        self.target = _leaves(config.canonical(), self._equal)
         self.fingerprint = config.fingerprint()
         self.widths = [stage.width for stage in config.stages]
         self.depths = [stage.depth for stage in config.stages]
@@ -278,7 +296,7 @@ class _Search:
                 built = self.space.assemble(point, stages=[dict(s) for s in stages])
             except (ValidationError, SpaceError):
                 return None  # not a design by itself; with other options it may be one
-            return _leaves(built.canonical())
+            return _leaves(built.canonical(), self._equal)
 
         return probe
 

@@ -17,6 +17,9 @@ from search_spaces.definition import Definition, blamed
 from search_spaces.errors import SpaceError
 from search_spaces.statements import one_of
 
+IDLE_WALKS = 12
+"""Walks without a new option after which the options that are left are asked for one by one."""
+
 
 def check_possible(space: Definition) -> None:
     """Raise SpaceError for constraints that leave no design, or a condition that never holds."""
@@ -39,8 +42,11 @@ def try_every_option(space: Definition) -> None:
     """Build designs until every option was in one of them."""
     left = {n: {freeze(o) for o in c.options} for n, c in space.choices.items()}
 
+    turn = 0
+
     def prefer_untried(name: str, allowed: list[Value]) -> Value:
-        return next((v for v in allowed if freeze(v) in left[name]), allowed[0])
+        other = allowed[turn % len(allowed)]
+        return next((v for v in allowed if freeze(v) in left[name]), other)
 
     def build(point: dict[str, Value] | None) -> bool:
         assert point is not None
@@ -52,8 +58,10 @@ def try_every_option(space: Definition) -> None:
         return bool(news)
 
     solver = space.solver()
-    while build(solver.walk(prefer_untried)):
-        pass
+    idle = 0
+    while idle < IDLE_WALKS and any(left.values()):
+        idle = 0 if build(solver.walk(prefer_untried)) else idle + 1
+        turn += 1
     for name, choice in space.choices.items():
         for index, option in enumerate(choice.options):
             if freeze(option) not in left[name]:

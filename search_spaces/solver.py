@@ -10,10 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from search_spaces.statements import ABSENT, Reduced, truth
+from search_spaces.statements import ABSENT, Reduced, Statement, truth
 
-State = tuple[Reduced, ...]
+State = tuple[int, ...]
+"""The open statements, each by its number: rules first, then conditions."""
+Step = tuple[Any, State | None]
+"""A value, and the statements that it touches afterwards; None where it breaks a rule."""
 Pick = Callable[[str, list[Any]], Any]
+
+_TRUE, _FALSE, _SILENT = 0, 1, 2
 
 
 class Solver:
@@ -32,84 +37,89 @@ class Solver:
     ) -> None:
         self.names = tuple(options)
         self.options = {name: tuple(values) for name, values in options.items()}
-        self._when_slot = {name: len(rules) + i for i, name in enumerate(whens)}
-        statements: State = (*rules, *whens.values())
-        self._slots = []
-        for name in self.names:
-            own = self._when_slot.get(name)
-            self._slots.append(
-                tuple(
-                    i
-                    for i, s in enumerate(statements)
-                    if i == own or (s is not None and not isinstance(s, bool) and name in s.names)
-                )
-            )
+        self._statements: list[Reduced] = [True, False, None]
+        self._numbers: dict[Statement, int] = {}
         self._rules = len(rules)
-        self._start: State | None = None
-        if not any(s is False for s in rules):
-            self._start = statements
-        self._steps: dict[tuple[int, State], list[tuple[Any, State | None]]] = {}
-        self._columns: dict[tuple[int, bool, bool, Reduced], list[Reduced]] = {}
+        own = {name: len(rules) + i for i, name in enumerate(whens)}
+        self._own = [own.get(name) for name in self.names]
+        statements = (*rules, *whens.values())
+        self._slots = [
+            tuple(
+                slot
+                for slot, s in enumerate(statements)
+                if slot == own.get(name)
+                or (s is not None and not isinstance(s, bool) and name in s.names)
+            )
+            for name in self.names
+        ]
+        self._start: State = tuple(self._number(s) for s in statements)
+        self._columns: dict[tuple[int, bool, bool, int], list[int]] = {}
+        self._steps: dict[tuple[int, State], list[Step]] = {}
         self._counts: dict[tuple[int, State], int] = {}
         self._alive: dict[tuple[int, State], bool] = {}
 
+    def _number(self, statement: Reduced) -> int:
+        if statement is None:
+            return _SILENT
+        if isinstance(statement, bool):
+            return _TRUE if statement else _FALSE
+        number = self._numbers.get(statement)
+        if number is None:
+            number = self._numbers[statement] = len(self._statements)
+            self._statements.append(statement)
+        return number
+
     # -- one step --
 
-    def _step(self, at: int, state: State) -> list[tuple[Any, State | None]]:
-        """Return (value, the statements of this step's slots afterwards), None where broken."""
+    def _step(self, at: int, state: State) -> list[Step]:
+        """Return every value of a choice with what it leaves; ABSENT where it does not exist."""
         slots = self._slots[at]
-        key = (at, tuple(state[i] for i in slots))
+        key = (at, tuple([state[i] for i in slots]))
         found = self._steps.get(key)
         if found is None:
-            own = self._when_slot.get(self.names[at])
-            active = own is None or state[own] is True
+            own = self._own[at]
+            active = own is None or state[own] == _TRUE
             values = self.options[self.names[at]] if active else (ABSENT,)
-            columns = [self._column(at, i, state[i], i == own, active) for i in slots]
+            columns = [self._column(at, i, state[i], values, active) for i in slots]
+            rules = [c for i, c in zip(slots, columns) if i < self._rules]
             found = [
-                (value, None if False in rules else (*rules, *conditions))
-                for value, rules, conditions in self._rows(values, slots, columns)
-            ]
+                (value, None if any(c[row] == _FALSE for c in rules) else
+                 tuple([c[row] for c in columns]))
+                for row, value in enumerate(values)
+            ]  # fmt: skip
             self._steps[key] = found
         return found
 
-    def _rows(
-        self, values: tuple[Any, ...], slots: tuple[int, ...], columns: list[list[Reduced]]
-    ) -> Iterator[tuple[Any, State, State]]:
-        """Yield (value, rules afterwards, conditions afterwards) for each value."""
-        split = sum(i < self._rules for i in slots)  # rules come before conditions
-        for at, value in enumerate(values):
-            row = tuple(column[at] for column in columns)
-            yield value, row[:split], row[split:]
-
     def _column(
-        self, at: int, slot: int, statement: Reduced, own: bool, active: bool
-    ) -> list[Reduced]:
+        self, at: int, slot: int, number: int, values: tuple[Any, ...], active: bool
+    ) -> list[int]:
         """Return what is left of one statement after each value of a choice."""
-        values = self.options[self.names[at]] if active else (ABSENT,)
-        if own:  # spent: it has decided whether this choice exists
-            return [True] * len(values)
+        if slot == self._own[at]:  # spent: it has decided whether this choice exists
+            return [_TRUE] * len(values)
+        statement = self._statements[number]
         if statement is None or isinstance(statement, bool):
-            return [statement] * len(values)
-        key = (at, slot < self._rules, active, statement)
+            return [number] * len(values)
+        is_rule = slot < self._rules
+        key = (at, is_rule, active, number)
         found = self._columns.get(key)
         if found is None:
-            found = [statement.reduce(self.names[at], value) for value in values]
-            if slot < self._rules:  # a rule that says nothing is kept
-                found = [True if left is None else left for left in found]
+            found = [self._number(statement.reduce(self.names[at], v)) for v in values]
+            if is_rule:  # a rule that says nothing is kept
+                found = [_TRUE if left == _SILENT else left for left in found]
             self._columns[key] = found
         return found
 
     def _apply(self, at: int, state: State, left: State) -> State:
         changed = list(state)
-        for slot, statement in zip(self._slots[at], left):
-            changed[slot] = statement
+        for slot, number in zip(self._slots[at], left):
+            changed[slot] = number
         return tuple(changed)
 
     # -- queries --
 
     def count(self) -> int:
         """Return how many valid points there are."""
-        return 0 if self._start is None else self._count(0, self._start)
+        return 0 if _FALSE in self._start[: self._rules] else self._count(0, self._start)
 
     def _count(self, at: int, state: State) -> int:
         if at == len(self.names):
@@ -129,7 +139,7 @@ class Solver:
 
     def feasible(self) -> bool:
         """Return whether there is a valid point at all."""
-        return self._start is not None and self._feasible(0, self._start)
+        return _FALSE not in self._start[: self._rules] and self._feasible(0, self._start)
 
     def _feasible(self, at: int, state: State) -> bool:
         if at == len(self.names):
@@ -151,7 +161,6 @@ class Solver:
         """
         if not self.feasible():
             return None
-        assert self._start is not None
         state, point = self._start, {}
         for at, name in enumerate(self.names):
             ways = [
@@ -171,7 +180,7 @@ class Solver:
 
     def points(self) -> Iterator[dict[str, Any]]:
         """Yield every valid point, in the order of the options."""
-        if self._start is not None:
+        if self.feasible():
             yield from self._points(0, self._start, {})
 
     def _points(self, at: int, state: State, point: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -112,6 +112,8 @@ class Spelling:
         if name == self.pattern:
             if value is ABSENT:
                 return None
+            if len(self.depths) == 1 and isinstance(self.depths[0], int):
+                return value in self.table[self.depths[0]]
             left = replace(self, value=value)
         else:
             known = [
