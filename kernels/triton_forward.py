@@ -1,0 +1,236 @@
+"""The forward scan as Triton kernels.
+
+One warp owns a block of channels of one route and walks its tokens; the states of a channel
+are registers of the thread that owns it (a tuple of N vectors), so the recurrence needs no
+shuffle and no shared memory. Loads of U tokens are issued together, before any is used.
+
+Where there are too few such warps for the device, the tokens are cut into segments that run
+at the same time: `summary_kernel` finds where each segment would end from a state of zero,
+`carry_kernel` chains these, and `forward_kernel` runs every segment from its true state.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from kernels.triton_math import LOG2_E, exp2, sigmoid, step_size
+
+CHECKPOINT_EVERY = 32
+"""Tokens between two saved states: 1/8 byte of float32 per token-state."""
+EVERY = tl.constexpr(CHECKPOINT_EVERY)
+
+
+@triton.jit
+def forward_kernel(  # type: ignore[no-untyped-def]
+    x, delta, A, B, C, D, bias, z, orders, y, partial, ungated, states, starts,
+    routes, tokens, inner, blocks, segments, segment_tokens, scale,
+    N: tl.constexpr, BD: tl.constexpr, U: tl.constexpr,
+    X_PER_ROUTE: tl.constexpr, ORDERS_PER_IMAGE: tl.constexpr, SOFTPLUS: tl.constexpr,
+    HAS_D: tl.constexpr, HAS_BIAS: tl.constexpr, GATED: tl.constexpr,
+    LOOP: tl.constexpr, MERGE_LATER: tl.constexpr, MERGED: tl.constexpr,
+    SEGMENTED: tl.constexpr, SAVE: tl.constexpr, ATOMIC: tl.constexpr, FAST: tl.constexpr,
+):  # fmt: skip
+    """Scan one block of channels of one route, or of all routes one after the other (LOOP).
+
+    Shapes: x (B, L, D) or (B, K, L, D); delta (B, K, L, D); A (K, N, D); B, C (B, K, L, N);
+    D, bias (K, D); z (B, L, D); orders (K, L) or (B, K, L), int32; y (B, L, D) or (B, K, L, D);
+    partial, float32: (B, L, D) where routes add up in it, (B, K, L, D) where they merge later;
+    ungated as y; states (B, K, L / 32, N, D); starts (B, K, segments, N, D).
+    Grid: blocks * segments * routes * B, or blocks * B with LOOP.
+    """
+    pid = tl.program_id(0)
+    block = pid % blocks
+    segment = pid // blocks % segments
+    if LOOP:
+        b = (pid // blocks).to(tl.int64)
+        first, last = 0, routes
+    else:
+        first = pid // (blocks * segments) % routes
+        b = (pid // (blocks * segments) // routes).to(tl.int64)
+        last = first + 1
+    channel = block * BD + tl.arange(0, BD)
+    inside = channel < inner
+    begin = segment * segment_tokens
+    end = tl.minimum(begin + segment_tokens, tokens)
+    checkpoints = (tokens + EVERY - 1) // EVERY
+
+    for k in range(first, last):
+        route = b * routes + k
+        x_rows = x + (route if X_PER_ROUTE else b) * tokens * inner + channel
+        d_rows = delta + route * tokens * inner + channel
+        b_rows = B + route * tokens * N
+        c_rows = C + route * tokens * N
+        order = orders + (route if ORDERS_PER_IMAGE else k) * tokens
+        y_base = (b if MERGED else route) * tokens * inner
+        z_rows = z + b * tokens * inner + channel
+        shift = tl.zeros([BD], tl.float32)
+        skip = tl.zeros([BD], tl.float32)
+        if HAS_BIAS:
+            shift = tl.load(bias + k * inner + channel, mask=inside, other=0.0)
+        if HAS_D:
+            skip = tl.load(D + k * inner + channel, mask=inside, other=0.0)
+        decay_rate = ()
+        h = ()
+        for n in tl.static_range(N):
+            row = tl.load(A + (k * N + n) * inner + channel, mask=inside, other=0.0)
+            decay_rate = decay_rate + (row * LOG2_E,)
+            if SEGMENTED:
+                at = ((route * segments + segment) * N + n) * inner
+                h = h + (tl.load(starts + at + channel, mask=inside, other=0.0),)
+            else:
+                h = h + (tl.zeros([BD], tl.float32),)
+
+        for chunk in range(begin // EVERY, (end + EVERY - 1) // EVERY):
+            if SAVE:
+                saved = (route * checkpoints + chunk) * N * inner
+                for n in tl.static_range(N):
+                    tl.store(states + saved + n * inner + channel, h[n], mask=inside)
+            for t0 in range(chunk * EVERY, tl.minimum(chunk * EVERY + EVERY, end), U):
+                token = ()
+                u = ()
+                raw = ()
+                for i in tl.static_range(U):
+                    # Past the end the last token is read again, with a step of zero.
+                    here = tl.load(order + tl.minimum(t0 + i, end - 1)).to(tl.int64)
+                    token = token + (here,)
+                for i in tl.static_range(U):
+                    at = token[i] * inner
+                    u = u + (tl.load(x_rows + at, mask=inside, other=0.0).to(tl.float32),)
+                    raw = raw + (tl.load(d_rows + at, mask=inside, other=0.0).to(tl.float32),)
+                for i in tl.static_range(U):
+                    valid = (tl.zeros([BD], tl.int32) + t0 + i) < end
+                    d = step_size(raw[i] + shift, valid, SOFTPLUS, FAST)
+                    du = d * u[i]
+                    total = skip * u[i]
+                    after = ()
+                    for n in tl.static_range(N):
+                        b_n = tl.load(b_rows + token[i] * N + n).to(tl.float32)
+                        c_n = tl.load(c_rows + token[i] * N + n).to(tl.float32)
+                        h_n = exp2(d * decay_rate[n], FAST) * h[n] + du * b_n
+                        total += h_n * c_n
+                        after = after + (h_n,)
+                    h = after
+                    here = valid & inside
+                    row = token[i] * inner + channel
+                    if MERGE_LATER:
+                        if ATOMIC:
+                            at = partial + b * tokens * inner + row
+                            tl.atomic_add(at, total, mask=here, sem="relaxed")
+                        else:
+                            tl.store(partial + route * tokens * inner + row, total, mask=here)
+                    else:
+                        if LOOP:
+                            at = partial + b * tokens * inner + row
+                            if k > 0:
+                                total += tl.load(at, mask=here, other=0.0)
+                            if k < routes - 1:
+                                tl.store(at, total, mask=here)
+                        if k == last - 1:
+                            total = total * scale
+                            if GATED:
+                                if SAVE:
+                                    tl.store(ungated + y_base + row, total, mask=here)
+                                gate = tl.load(z_rows + token[i] * inner, mask=inside, other=0.0)
+                                gate = gate.to(tl.float32)
+                                total = total * gate * sigmoid(gate, FAST)
+                            tl.store(y + y_base + row, total, mask=here)
+
+
+@triton.jit
+def summary_kernel(  # type: ignore[no-untyped-def]
+    source, delta, A, weights, bias, orders, ends, sums,
+    routes, tokens, inner, blocks, segments, segment_tokens, scale,
+    N: tl.constexpr, BD: tl.constexpr, U: tl.constexpr,
+    PER_ROUTE: tl.constexpr, ORDERS_PER_IMAGE: tl.constexpr, SOFTPLUS: tl.constexpr,
+    HAS_BIAS: tl.constexpr, REVERSE: tl.constexpr, FAST: tl.constexpr,
+):  # fmt: skip
+    """Find where a segment ends from a state of zero, and the sum of its steps.
+
+    Forward h = a h + d u B from first to last token; REVERSE, for the gradient of the state,
+    h = a (h + C g) from last to first.
+
+    Shapes: source is x, or the gradient of y: (B, L, D) or (B, K, L, D); weights is B or C;
+    ends (B, K, segments, N, D); sums (B, K, segments, D).
+    Grid: blocks * segments * routes * B.
+    """
+    pid = tl.program_id(0)
+    block = pid % blocks
+    segment = pid // blocks % segments
+    k = pid // (blocks * segments) % routes
+    b = (pid // (blocks * segments) // routes).to(tl.int64)
+    route = b * routes + k
+    channel = block * BD + tl.arange(0, BD)
+    inside = channel < inner
+    begin = segment * segment_tokens
+    end = tl.minimum(begin + segment_tokens, tokens)
+    rows = source + (route if PER_ROUTE else b) * tokens * inner + channel
+    d_rows = delta + route * tokens * inner + channel
+    w_rows = weights + route * tokens * N
+    order = orders + (route if ORDERS_PER_IMAGE else k) * tokens
+    shift = tl.zeros([BD], tl.float32)
+    if HAS_BIAS:
+        shift = tl.load(bias + k * inner + channel, mask=inside, other=0.0)
+    decay_rate = ()
+    h = ()
+    for n in tl.static_range(N):
+        row = tl.load(A + (k * N + n) * inner + channel, mask=inside, other=0.0)
+        decay_rate = decay_rate + (row * LOG2_E,)
+        h = h + (tl.zeros([BD], tl.float32),)
+    time = tl.zeros([BD], tl.float32)
+    for step in range(0, end - begin, U):
+        token = ()
+        value = ()
+        raw = ()
+        for i in tl.static_range(U):
+            ahead = tl.minimum(step + i, end - begin - 1)
+            here = tl.load(order + (end - 1 - ahead if REVERSE else begin + ahead))
+            token = token + (here.to(tl.int64),)
+        for i in tl.static_range(U):
+            at = token[i] * inner
+            value = value + (tl.load(rows + at, mask=inside, other=0.0).to(tl.float32),)
+            raw = raw + (tl.load(d_rows + at, mask=inside, other=0.0).to(tl.float32),)
+        for i in tl.static_range(U):
+            valid = (tl.zeros([BD], tl.int32) + step + i) < end - begin
+            d = step_size(raw[i] + shift, valid, SOFTPLUS, FAST)
+            time += d
+            drive = value[i] * scale
+            drive = tl.where(valid, drive, 0.0) if REVERSE else drive * d
+            after = ()
+            for n in tl.static_range(N):
+                w_n = tl.load(w_rows + token[i] * N + n).to(tl.float32)
+                decay = exp2(d * decay_rate[n], FAST)
+                if REVERSE:
+                    after = after + (decay * (h[n] + drive * w_n),)
+                else:
+                    after = after + (decay * h[n] + drive * w_n,)
+            h = after
+    at = route * segments + segment
+    for n in tl.static_range(N):
+        tl.store(ends + (at * N + n) * inner + channel, h[n], mask=inside)
+    tl.store(sums + at * inner + channel, time, mask=inside)
+
+
+@triton.jit
+def carry_kernel(  # type: ignore[no-untyped-def]
+    A, ends, sums, starts, routes, inner, segments, states,
+    BD: tl.constexpr, REVERSE: tl.constexpr, FAST: tl.constexpr,
+):  # fmt: skip
+    """Chain the segments of one state: start[s + 1] = exp(A time[s]) start[s] + end[s].
+
+    Shapes: A (K, N, D); ends, starts (B, K, segments, N, D); sums (B, K, segments, D).
+    Grid: (blocks, N, B * K).
+    """
+    n = tl.program_id(1)
+    route = tl.program_id(2).to(tl.int64)
+    channel = tl.program_id(0) * BD + tl.arange(0, BD)
+    inside = channel < inner
+    k = route % routes
+    rate = tl.load(A + (k * states + n) * inner + channel, mask=inside, other=0.0) * LOG2_E
+    h = tl.zeros([BD], tl.float32)
+    for i in range(segments):
+        at = route * segments + (segments - 1 - i if REVERSE else i)
+        row = (at * states + n) * inner + channel
+        tl.store(starts + row, h, mask=inside)
+        time = tl.load(sums + at * inner + channel, mask=inside, other=0.0)
+        h = exp2(time * rate, FAST) * h + tl.load(ends + row, mask=inside, other=0.0)

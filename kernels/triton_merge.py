@@ -1,0 +1,57 @@
+"""What happens to tokens after the routes: merging them, and the gate. Elementwise kernels."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from kernels.triton_math import sigmoid
+
+
+@triton.jit
+def merge_kernel(  # type: ignore[no-untyped-def]
+    partial, z, y, ungated, routes, plane, scale,
+    BLOCK: tl.constexpr, GATED: tl.constexpr, SAVE: tl.constexpr, FAST: tl.constexpr,
+):  # fmt: skip
+    """Add the routes of one image in their order, scale, gate and round to the dtype of y.
+
+    Shapes: partial (B, K, L D) float32; z, y, ungated (B, L D); plane is L D.
+    Grid: (plane / BLOCK, B).
+    """
+    b = tl.program_id(1).to(tl.int64)
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < plane
+    total = tl.zeros([BLOCK], tl.float32)
+    for k in range(routes):
+        total += tl.load(partial + (b * routes + k) * plane + at, mask=inside, other=0.0)
+    total = total * scale
+    if GATED:
+        if SAVE:
+            tl.store(ungated + b * plane + at, total, mask=inside)
+        gate = tl.load(z + b * plane + at, mask=inside, other=0.0).to(tl.float32)
+        total = total * gate * sigmoid(gate, FAST)
+    tl.store(y + b * plane + at, total, mask=inside)
+
+
+@triton.jit
+def ungate_kernel(  # type: ignore[no-untyped-def]
+    grad_y, ungated, z, grad, grad_z, rows, plane,
+    BLOCK: tl.constexpr, FAST: tl.constexpr,
+):  # fmt: skip
+    """Take the gate out of the gradient: y = ungated * silu(z).
+
+    Shapes: z, grad_z (B, L D); the others (B, rows, L D), rows being 1, or K unmerged.
+    Grid: (plane / BLOCK, B).
+    """
+    b = tl.program_id(1).to(tl.int64)
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < plane
+    gate = tl.load(z + b * plane + at, mask=inside, other=0.0).to(tl.float32)
+    s = sigmoid(gate, FAST)
+    total = tl.zeros([BLOCK], tl.float32)
+    for row in range(rows):
+        here = (b * rows + row) * plane + at
+        g = tl.load(grad_y + here, mask=inside, other=0.0).to(tl.float32)
+        total += g * tl.load(ungated + here, mask=inside, other=0.0).to(tl.float32)
+        tl.store(grad + here, g * gate * s, mask=inside)
+    tl.store(grad_z + b * plane + at, total * s * (1.0 + gate * (1.0 - s)), mask=inside)
