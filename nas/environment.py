@@ -1,0 +1,39 @@
+"""Where a search runs: the facts recorded with every run."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import sys
+from importlib import metadata
+from typing import Any
+
+from nas.report.doctor import PACKAGES
+
+
+def environment() -> dict[str, Any]:
+    """Return host, processor, GPUs and versions, as plain data.
+
+    torch is not imported for it; its devices are listed where it is in use.
+    """
+    torch = sys.modules.get("torch")
+    gpus = []
+    if torch is not None and torch.cuda.is_available():
+        gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "host": socket.gethostname(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "gpus": gpus,
+        "versions": {name: _version(name) for name in ("scannas", *PACKAGES)},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

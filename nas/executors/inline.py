@@ -1,0 +1,115 @@
+"""Trials in this process, one after the other."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+from contextlib import suppress
+
+from kernels.errors import ScanNASError
+from nas.coordinator import Coordinator, Done, Wait
+from nas.executors.task import Brake, Interrupted, Proxy, Task, carry_out
+from nas.leases import RENEW_EVERY_S, LeaseLost
+from nas.progress import Notice, Waiting
+
+
+class InlineExecutor:
+    """Trains one trial at a time, renewing its lease from a second thread."""
+
+    name = "inline"
+
+    def __init__(self, proxy: Proxy | None = None) -> None:
+        self.proxy = proxy
+        self.brake = Brake()
+
+    def execute(self, coordinator: Coordinator) -> Done:
+        """Train trials until there is nothing left; return why that is so."""
+        try:
+            return self._loop(coordinator)
+        finally:
+            gc.unfreeze()
+
+    def _loop(self, coordinator: Coordinator) -> Done:
+        said: str | None = None
+        while True:
+            work = coordinator.next()
+            if isinstance(work, Done):
+                return work
+            if isinstance(work, Wait):
+                if work.reason != said:
+                    coordinator.progress(Waiting(work.reason))
+                said = work.reason
+                coordinator.clock.sleep(work.seconds)
+                continue
+            said = None
+            self._train(coordinator, work)
+            if not gc.get_freeze_count():
+                # All modules are loaded by now. Looking through them for garbage after every
+                # trial would take longer than the rest of the bookkeeping.
+                gc.freeze()
+
+    def stop(self) -> None:
+        """End the running trial at its next epoch."""
+        self.brake.at_epoch = True
+
+    def _train(self, coordinator: Coordinator, task: Task) -> None:
+        stopping = self.brake.at_epoch
+        self.brake = Brake(at_epoch=stopping)
+        try:
+            with _Renewal(coordinator, task, self.brake) as renewal:
+                result = carry_out(
+                    task, lambda m: coordinator.epoch(task, m), self.brake, self.proxy
+                )
+            coordinator.finish(task, result)
+        except LeaseLost as error:
+            coordinator.progress(Notice(f"trial {task.trial}: {error}"))
+        except Interrupted as error:
+            if renewal.trouble is None:
+                coordinator.release(task, str(error))
+            elif isinstance(renewal.trouble, LeaseLost):
+                coordinator.progress(Notice(f"trial {task.trial}: {renewal.trouble}"))
+            else:
+                raise renewal.trouble from None
+        except KeyboardInterrupt:
+            with suppress(LeaseLost):  # it had just ended
+                coordinator.release(task, "stopped at once")
+            raise
+        finally:
+            _free_memory()
+
+
+class _Renewal(threading.Thread):
+    """Renews a lease until the block ends; pulls the brake when that fails."""
+
+    def __init__(self, coordinator: Coordinator, task: Task, brake: Brake) -> None:
+        super().__init__(name=f"lease-{task.trial}", daemon=True)
+        self.coordinator, self.task, self.brake = coordinator, task, brake
+        self.trouble: ScanNASError | None = None
+        self._over = threading.Event()
+
+    def __enter__(self) -> _Renewal:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self.join()
+
+    def run(self) -> None:
+        """Renew every RENEW_EVERY_S."""
+        while not self._over.wait(RENEW_EVERY_S):
+            try:
+                self.coordinator.renew(self.task)
+            except ScanNASError as error:
+                self.trouble = error
+                self.brake.at_once = "the lease could not be renewed"
+                return
+
+
+def _free_memory() -> None:
+    """Give a finished model's memory back before the next one is built."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()

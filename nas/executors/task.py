@@ -1,0 +1,226 @@
+"""One attempt at one trial as plain data, and how it is carried out.
+
+A task can be sent to another process: it names everything that decides its score and nothing of
+the database. This module holds the trial boundary, the one place where any exception is caught:
+it becomes an outcome class with a traceback, and the search goes on.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from nas.errors import StudyError
+from nas.leases import Lease, Result
+from nas.outcomes import Outcome, Stop, classify
+
+if TYPE_CHECKING:
+    from backbones.config import BackboneConfig
+    from nas.proxies.recipe import Recipe
+    from nas.proxies.training import EpochMetrics, ProxyResult
+
+_LONGEST_TRACEBACK = 20_000
+
+
+class Proxy(Protocol):
+    """What trains a candidate: `nas.proxies.train_proxy`, or a stand-in in tests."""
+
+    def __call__(
+        self,
+        config: BackboneConfig,
+        recipe: Recipe,
+        *,
+        seed: int,
+        device: str,
+        report: Callable[[EpochMetrics], None],
+        checkpoint: str | Path | None = None,
+        should_stop: Callable[[], bool] = ...,
+    ) -> ProxyResult:
+        """Train and return the score."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One attempt at one trial.
+
+    config, recipe: plain data of BackboneConfig and Recipe; the recipe's batch is cut already.
+    checkpoint: folder for the state after each epoch. timeout_s: wall time of this attempt.
+    costs: values of the objectives beside the score, in their order.
+    """
+
+    lease: Lease
+    trial: int
+    attempt: int
+    role: str
+    label: str | None
+    kind: str
+    fingerprint: str
+    flops: int
+    params: int
+    config: Mapping[str, Any]
+    recipe: Mapping[str, Any]
+    seed: int
+    device: str
+    backend: str
+    checkpoint: str | None
+    timeout_s: float | None = None
+    costs: tuple[float, ...] = ()
+
+    @property
+    def continued(self) -> bool:
+        """Whether there is something to continue from."""
+        return self.checkpoint is not None and any(Path(self.checkpoint).glob("*"))
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs make a whole training."""
+        return int(self.recipe["epochs"])
+
+
+@dataclass
+class Brake:
+    """Stops a running task, and remembers why.
+
+    at_epoch: stop after the epoch that is under way. at_once: stop at the next update.
+    """
+
+    at_epoch: bool = False
+    at_once: str | None = None
+    deadline: float | None = None
+    timed_out: bool = False
+    prune: Callable[[EpochMetrics], bool] | None = None
+    pruned: bool = False
+    history: list[EpochMetrics] = field(default_factory=list)
+
+    def should_stop(self) -> bool:
+        """Whether to stop now."""
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            self.timed_out = True
+        return self.timed_out or self.at_once is not None
+
+
+class Interrupted(Exception):
+    """A task was stopped from outside, unfinished; it can be continued from its checkpoint."""
+
+
+def carry_out(
+    task: Task, report: Callable[[EpochMetrics], None], brake: Brake, proxy: Proxy | None = None
+) -> Result:
+    """Train the task's design and return how that ended; any error ends as an outcome.
+
+    report: called after each epoch, after the checkpoint is written.
+    Raises: Interrupted when the brake was pulled, and whatever `report` raises: trouble with the
+        study is not the design's fault. KeyboardInterrupt passes.
+    """
+    own_trouble: list[BaseException] = []
+    if task.timeout_s is not None:
+        brake.deadline = time.monotonic() + task.timeout_s
+
+    def after_epoch(metrics: EpochMetrics) -> None:
+        brake.history.append(metrics)
+        try:
+            report(metrics)
+        except Exception as error:
+            own_trouble.append(error)
+            raise
+        if metrics.epoch == metrics.epochs:
+            return
+        if brake.prune is not None and brake.prune(metrics):
+            brake.pruned = True
+            raise Stop("pruned")
+        if brake.at_epoch or brake.should_stop():
+            raise Stop("asked to stop")
+
+    notes: list[str] = []
+    try:
+        try:
+            done = _train(task, after_epoch, brake, proxy)
+        except StudyError as error:
+            if own_trouble or not task.continued:
+                raise
+            # A damaged checkpoint, or one of other hardware, shall not cost the trial.
+            notes.append(f"trained from the start, since {error}")
+            shutil.rmtree(str(task.checkpoint))
+            done = _train(task, after_epoch, brake, proxy)
+    except Exception as error:
+        if own_trouble:
+            raise own_trouble[0] from None
+        return _ended(task, brake, error)
+    return Result(
+        Outcome.COMPLETE,
+        score=done.score,
+        objectives=(done.score, *task.costs),
+        metrics=_metrics(done, notes),
+        backend=done.backend,
+        dtype=done.dtype,
+    )
+
+
+def _train(
+    task: Task, report: Callable[[EpochMetrics], None], brake: Brake, proxy: Proxy | None
+) -> ProxyResult:
+    from backbones.config import BackboneConfig
+    from nas.proxies.recipe import Recipe
+
+    with _backend(task.backend):
+        return (proxy or _default_proxy())(
+            BackboneConfig.model_validate(dict(task.config)),
+            Recipe.model_validate(dict(task.recipe)),
+            seed=task.seed,
+            device=task.device,
+            report=report,
+            checkpoint=task.checkpoint,
+            should_stop=brake.should_stop,
+        )
+
+
+def _default_proxy() -> Proxy:
+    from nas.proxies import train_proxy
+
+    return train_proxy
+
+
+def _backend(name: str) -> AbstractContextManager[Any]:
+    from kernels import use_backend
+
+    return use_backend(name)
+
+
+def _ended(task: Task, brake: Brake, error: Exception) -> Result:
+    outcome = classify(error)
+    last = brake.history[-1] if brake.history else None
+    if outcome is Outcome.PRUNED:
+        if brake.pruned and last is not None:
+            return Result(
+                Outcome.PRUNED,
+                score=last.val_top1,
+                objectives=(last.val_top1, *task.costs),
+                metrics={"epochs": last.epoch, "top1": last.val_top1, "seconds": last.seconds},
+            )
+        if not brake.timed_out:
+            raise Interrupted(brake.at_once or "asked to stop") from None
+        outcome = Outcome.TIMEOUT
+        said = f"not finished within {task.timeout_s:g} s"
+    else:
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+    lines = "".join(traceback.format_exception(error))
+    return Result(
+        outcome,
+        metrics=None if last is None else {"epochs": last.epoch, "seconds": last.seconds},
+        objectives=(0.0, *task.costs),
+        error=said[:1000],
+        traceback=lines[-_LONGEST_TRACEBACK:],
+    )
+
+
+def _metrics(done: ProxyResult, notes: list[str]) -> dict[str, Any]:
+    metrics = asdict(done)
+    metrics["notes"] = [*done.notes, *notes]
+    return metrics

@@ -1,0 +1,1 @@
+"""The database: tables, sessions, migrations, queries. It alone says what happened."""

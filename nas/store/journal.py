@@ -1,0 +1,94 @@
+"""Reading a study's proposals back, for the strategies and for whoever continues it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from nas.errors import StudyError
+from nas.leases import ENDED
+from nas.store.tables import Architecture, Run, Study
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A proposal and what came of it, as far as a strategy may know."""
+
+    index: int
+    role: str
+    state: str
+    fingerprint: str
+    params: dict[str, Any]
+    sampler: dict[str, Any]
+    objectives: list[float] | None
+    epochs: int
+
+    @property
+    def ended(self) -> bool:
+        """Whether the state is final."""
+        return self.state in ENDED
+
+
+def entries(
+    session: Session, study_id: int, after: int = -1, also: Iterable[int] = ()
+) -> list[Entry]:
+    """Return the newest attempt of each proposal beyond index `after`, and of those in `also`."""
+    wanted = or_(Run.proposal > after, Run.proposal.in_(list(also)))
+    query = (
+        select(
+            Run.proposal,
+            Run.role,
+            Run.state,
+            Run.fingerprint,
+            Run.params,
+            Run.sampler,
+            Run.objectives,
+            Run.metrics,
+        )
+        .where(Run.study_id == study_id, Run.newest, wanted)
+        .order_by(Run.proposal)
+    )
+    return [
+        Entry(
+            index=row.proposal,
+            role=row.role,
+            state=row.state,
+            fingerprint=row.fingerprint,
+            params=row.params,
+            sampler=row.sampler,
+            objectives=row.objectives,
+            epochs=int((row.metrics or {}).get("epochs", 0)),
+        )
+        for row in session.execute(query)
+    ]
+
+
+def find_study(session: Session, name: str, shown: str) -> Study:
+    """Return a study by its name.
+
+    Raises: StudyError for an unknown name, with the nearest known one.
+    """
+    import difflib
+
+    study = session.scalars(select(Study).where(Study.name == name)).one_or_none()
+    if study is None:
+        names = list(session.scalars(select(Study.name)))
+        near = difflib.get_close_matches(name, names, 1, 0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else "; `studies` lists them"
+        raise StudyError(f"no study {name!r} in {shown}{hint}")
+    return study
+
+
+def architecture(session: Session, run: Run) -> Architecture:
+    """Return the design of a run."""
+    return session.get_one(Architecture, run.architecture_id)
+
+
+def baseline_labels(session: Session, study_id: int) -> set[str]:
+    """Return the presets that have been proposed as baselines."""
+    query = select(Run.label).where(Run.study_id == study_id, Run.label.is_not(None))
+    return {label for label in session.scalars(query) if label is not None}

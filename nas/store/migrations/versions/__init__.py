@@ -1,0 +1,1 @@
+"""The steps; the newest one is tables.REVISION."""

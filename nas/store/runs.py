@@ -1,0 +1,338 @@
+"""Writing proposals and attempts: which designs are tried, each at most once, in what order.
+
+Every function runs inside a transaction of `Store.write`; those that add proposals hold the
+study's row, so that proposals of several drivers are numbered one after the other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from nas.leases import ENDED, LEASE_S, RUNNING, WAITING, Lease
+from nas.outcomes import Outcome
+from nas.store.session import insert_if_new, lock_study
+from nas.store.tables import Architecture, Environment, Run, Study
+
+CANDIDATE, BASELINE, REPLAY = "candidate", "baseline", "replay"
+MAX_ATTEMPTS = 3
+_SEED_BITS = 31
+
+
+@dataclass(frozen=True)
+class NewProposal:
+    """A feasible design that is about to be tried.
+
+    index: which proposal of the study it is; refused when another driver took that place.
+    params: its choices as a tuner stores them. sampler: what the strategy attached.
+    """
+
+    index: int
+    role: str
+    kind: str
+    fingerprint: str
+    config: Mapping[str, Any]
+    flops: int
+    params_count: int
+    convention: str
+    image_size: int
+    label: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    choices: Mapping[str, Any] = field(default_factory=dict)
+    sampler: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Refusal(str, Enum):
+    """Why a proposal was not written. No row exists then."""
+
+    STALE = "stale"  # another driver proposed first: learn of it and propose again
+    IN_FLIGHT = "in flight"  # this design is being trained: propose another
+    FULL = "full"  # all wanted candidates exist
+
+
+def propose(
+    session: Session,
+    study_id: int,
+    new: NewProposal,
+    owner: str,
+    now: float,
+    place: Mapping[str, Any],
+) -> Run | Refusal:
+    """Write a proposal: as a running run of `owner`, or as a replay of what is known of it.
+
+    place: columns that say where it will run (device, environment_id, checkpoint).
+    """
+    study = lock_study(session, study_id)
+    if (mine := _written_before(session, study_id, new, owner)) is not None:
+        return mine
+    if new.index != next_index(session, study_id):
+        return Refusal.STALE
+    if new.role == CANDIDATE and count(session, study_id, CANDIDATE) >= study.trials:
+        return Refusal.FULL
+    known = session.scalars(
+        select(Run).where(
+            Run.study_id == study_id,
+            Run.fingerprint == new.fingerprint,
+            Run.newest,
+            Run.role != REPLAY,
+        )
+    ).one_or_none()
+    if known is not None and known.state not in ENDED:
+        return Refusal.IN_FLIGHT
+    run = Run(
+        study_id=study_id,
+        trial_number=None,
+        proposal=new.index,
+        attempt=1,
+        newest=True,
+        role=new.role if known is None else REPLAY,
+        label=new.label,
+        kind=new.kind,
+        architecture_id=_architecture(session, study, new, now),
+        fingerprint=new.fingerprint,
+        params=dict(new.params),
+        choices=dict(new.choices),
+        sampler=dict(new.sampler),
+        space_version=study.space_version,
+        seed=trial_seed(study.seed, new.fingerprint),
+        state=RUNNING,
+        halvings=0,
+        told=True,
+        lease_owner=owner,
+        lease_token=1,
+        created_at=now,
+    )
+    if known is None:
+        run.lease_expires, run.started_at = now + LEASE_S, now
+        for column, value in place.items():
+            setattr(run, column, value)
+    else:
+        run.state, run.score, run.objectives = known.state, known.score, known.objectives
+        run.metrics, run.error, run.halvings = known.metrics, known.error, known.halvings
+        run.replay_of, run.finished_at, run.told = known.id, now, False
+    session.add(run)
+    session.flush()
+    return run
+
+
+def trial_seed(study_seed: int, fingerprint: str) -> int:
+    """Return the seed a design is trained with: the same whenever and wherever it runs."""
+    digest = hashlib.sha256(f"{study_seed}/{fingerprint}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> (64 - _SEED_BITS)
+
+
+def retry(session: Session, run: Run, *, halvings: int | None = None, now: float) -> Run:
+    """Add a waiting attempt of the same trial, same design and seed, after `run` ended."""
+    session.execute(update(Run).where(Run.id == run.id).values(newest=False, told=True))
+    session.flush()
+    again = Run(
+        study_id=run.study_id,
+        trial_number=run.trial_number,
+        proposal=run.proposal,
+        attempt=run.attempt + 1,
+        newest=True,
+        role=run.role,
+        label=run.label,
+        kind=run.kind,
+        architecture_id=run.architecture_id,
+        fingerprint=run.fingerprint,
+        params=run.params,
+        choices=run.choices,
+        sampler=run.sampler,
+        space_version=run.space_version,
+        seed=run.seed,
+        state=WAITING,
+        halvings=run.halvings if halvings is None else halvings,
+        told=True,
+        lease_token=0,
+        # A batch of another size is another training; its checkpoint would be refused.
+        checkpoint=run.checkpoint if halvings is None else None,
+        created_at=now,
+    )
+    session.add(again)
+    session.flush()
+    return again
+
+
+def attempts_lost(session: Session, run: Run) -> int:
+    """Return how many attempts of a trial ended because their owner vanished."""
+    return (
+        session.scalar(
+            select(func.count()).where(
+                Run.study_id == run.study_id,
+                Run.proposal == run.proposal,
+                Run.state == Outcome.LOST.value,
+            )
+        )
+        or 0
+    )
+
+
+def running(session: Session, study_id: int) -> list[Run]:
+    """Return the runs that somebody owns."""
+    query = select(Run).where(Run.study_id == study_id, Run.state == RUNNING, Run.newest)
+    return list(session.scalars(query.order_by(Run.proposal)))
+
+
+def first_waiting(session: Session, study_id: int) -> Run | None:
+    """Return the waiting run that was proposed first."""
+    query = select(Run).where(Run.study_id == study_id, Run.state == WAITING, Run.newest)
+    return session.scalars(query.order_by(Run.proposal).limit(1)).one_or_none()
+
+
+def untold(session: Session, study_id: int) -> list[Run]:
+    """Return ended runs that Optuna's copy does not show yet, oldest proposal first."""
+    query = select(Run).where(Run.study_id == study_id, ~Run.told, Run.newest)
+    return list(session.scalars(query.order_by(Run.proposal)))
+
+
+def unnumbered(session: Session, study_id: int) -> list[Run]:
+    """Return runs whose Optuna trial is not known, oldest proposal first."""
+    query = select(Run).where(Run.study_id == study_id, Run.trial_number.is_(None), Run.newest)
+    return list(session.scalars(query.order_by(Run.proposal)))
+
+
+def is_ended(run: Run) -> bool:
+    """Whether a run's state is final."""
+    return run.state in ENDED
+
+
+def best(session: Session, study_id: int) -> tuple[float, int] | None:
+    """Return score and trial number of the best completed run, baselines included."""
+    row = session.execute(
+        select(Run.score, Run.trial_number)
+        .where(
+            Run.study_id == study_id,
+            Run.newest,
+            Run.state == Outcome.COMPLETE.value,
+            Run.role != REPLAY,
+        )
+        .order_by(Run.score.desc(), Run.proposal)
+        .limit(1)
+    ).first()
+    if row is None or row.score is None or row.trial_number is None:
+        return None
+    return row.score, row.trial_number
+
+
+def live_checkpoints(session: Session, study_id: int) -> set[str]:
+    """Return the checkpoint folders of runs that have not ended."""
+    query = select(Run.checkpoint).where(
+        Run.study_id == study_id, Run.newest, Run.state.in_((RUNNING, WAITING))
+    )
+    return {path for path in session.scalars(query) if path is not None}
+
+
+def trial_numbers(session: Session, study_id: int) -> set[int]:
+    """Return the numbers of Optuna's trials that belong to a run."""
+    query = select(Run.trial_number).where(Run.study_id == study_id)
+    return {n for n in session.scalars(query) if n is not None}
+
+
+def set_trial_number(session: Session, run_id: int, number: int, told: bool) -> int:
+    """Remember which Optuna trial shows a run, and whether it shows all there is.
+
+    Returns: the number that holds, which is another one when another driver was faster.
+    """
+    mine = update(Run).where(Run.id == run_id, Run.trial_number.is_(None))
+    session.execute(mine.values(trial_number=number, told=told))
+    held = session.scalar(select(Run.trial_number).where(Run.id == run_id))
+    assert held is not None
+    return held
+
+
+def mark_told(session: Session, run_id: int) -> None:
+    """Remember that Optuna's copy shows how a run ended."""
+    session.execute(update(Run).where(Run.id == run_id).values(told=True))
+
+
+def count(session: Session, study_id: int, role: str, *, ended: bool = False) -> int:
+    """Return how many trials of a role exist, or have ended."""
+    query = select(func.count()).where(Run.study_id == study_id, Run.newest, Run.role == role)
+    if ended:
+        query = query.where(Run.state.in_(ENDED))
+    return session.scalar(query) or 0
+
+
+def next_index(session: Session, study_id: int) -> int:
+    """Return the index of the next proposal."""
+    last = session.scalar(select(func.max(Run.proposal)).where(Run.study_id == study_id))
+    return 0 if last is None else last + 1
+
+
+def set_trials(session: Session, study_id: int, trials: int) -> None:
+    """Change how many candidates a study wants."""
+    session.execute(update(Study).where(Study.id == study_id).values(trials=trials))
+
+
+def set_planner(session: Session, study_id: int, memory: Mapping[str, Any]) -> None:
+    """Store what a strategy remembers beside the runs."""
+    session.execute(update(Study).where(Study.id == study_id).values(planner=dict(memory)))
+
+
+def add_environment(session: Session, facts: Mapping[str, Any], now: float) -> str:
+    """Record an environment unless it is known; return its id."""
+    text = json.dumps(facts, sort_keys=True)
+    key = hashlib.sha256(text.encode()).hexdigest()[:16]
+    insert_if_new(session, Environment, id=key, facts=dict(facts), created_at=now)
+    return key
+
+
+def _written_before(session: Session, study_id: int, new: NewProposal, owner: str) -> Run | None:
+    """Find the same proposal of the same owner: a commit that went through unseen."""
+    return session.scalars(
+        select(Run).where(
+            Run.study_id == study_id,
+            Run.proposal == new.index,
+            Run.fingerprint == new.fingerprint,
+            Run.lease_owner == owner,
+            Run.newest,
+        )
+    ).one_or_none()
+
+
+def _architecture(session: Session, study: Study, new: NewProposal, now: float) -> int:
+    query = select(Architecture.id).where(
+        Architecture.fingerprint == new.fingerprint,
+        Architecture.convention == new.convention,
+        Architecture.image_size == new.image_size,
+        Architecture.space_id == study.space_fingerprint,
+    )
+    known = session.scalar(query)
+    if known is not None:
+        return known
+    # Another study of the same space may write the same design at this moment.
+    insert_if_new(
+        session,
+        Architecture,
+        fingerprint=new.fingerprint,
+        config=dict(new.config),
+        flops=new.flops,
+        params=new.params_count,
+        convention=new.convention,
+        image_size=new.image_size,
+        space_name=study.space_name,
+        space_version=study.space_version,
+        space_id=study.space_fingerprint,
+        created_at=now,
+    )
+    return session.scalars(query).one()
+
+
+def lease_of(run: Run) -> Lease:
+    """Return the lease under which a run was just proposed or claimed."""
+    assert run.lease_owner is not None
+    return Lease(run.id, run.lease_owner, run.lease_token)
+
+
+def count_waiting(session: Session, study_id: int) -> int:
+    """Return how many runs wait for a driver."""
+    query = select(func.count()).where(Run.study_id == study_id, Run.newest, Run.state == WAITING)
+    return session.scalar(query) or 0

@@ -1,0 +1,361 @@
+"""Opening the database, and transactions that outlast a busy file or a restarted server.
+
+SQLite: write-ahead log, so that readers never block the writer; BEGIN IMMEDIATE for writing, so
+that a transaction waits for the lock at its start and never fails half-way for want of it.
+PostgreSQL: a small pool that tests connections before use.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Engine, create_engine, event, exc, inspect, select, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.orm import Session
+
+from nas.errors import StoreError
+from nas.store.mounts import mount_of
+from nas.store.tables import REVISION, VERSION_TABLE, Base, Study
+
+T = TypeVar("T")
+
+DEFAULT_STORAGE = "sqlite:///runs/nas.db"
+# Longer than the longest that a backup or another program is expected to hold the file.
+BUSY_TIMEOUT_S = 60.0
+# How long a transaction is tried again while the server is away.
+PATIENCE_S = 120.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
+_SQLITE_MAGIC = b"SQLite format 3\x00"
+_WRITING = "scannas_writing"
+_CREATION_LOCK = 0x5CA77A5  # any number, the same in every driver
+
+
+class Store:
+    """An open database of the current schema.
+
+    shown: its URL without the password. path: of the SQLite file, None elsewhere.
+    """
+
+    def __init__(self, url: URL, engine: Engine, patience_s: float = PATIENCE_S) -> None:
+        self.url, self.engine, self.patience_s = url, engine, patience_s
+        self.shown = url.render_as_string(hide_password=True)
+        self.path = _sqlite_path(url) if url.get_backend_name() == "sqlite" else None
+
+    def write(self, action: Callable[[Session], T]) -> T:
+        """Run `action` in a transaction that holds the write lock, and commit.
+
+        `action` runs again from the start after a lost connection or a held lock. The commit
+        before may have gone through unseen, so it must recognize its own work.
+        Raises: StoreError when the database cannot be reached or written for `patience_s`.
+        """
+        return self.outlast(lambda: self._transact(action))
+
+    def read(self, action: Callable[[Session], T]) -> T:
+        """Run `action` on a consistent view that takes no lock."""
+        return self.outlast(lambda: self._look(action))
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+    def _transact(self, action: Callable[[Session], T]) -> T:
+        engine = self.engine.execution_options(**{_WRITING: True})
+        with Session(engine, expire_on_commit=False) as session, session.begin():
+            return action(session)
+
+    def _look(self, action: Callable[[Session], T]) -> T:
+        with Session(self.engine, expire_on_commit=False) as session:
+            return action(session)
+
+    def outlast(self, attempt: Callable[[], T], wrapped: type[Exception] = exc.DBAPIError) -> T:
+        """Call `attempt` until it meets no passing trouble of the database.
+
+        wrapped: the exception in which another library hides such trouble as the cause.
+        Raises: StoreError for lasting trouble, or after `patience_s`.
+        """
+        give_up, pause = time.monotonic() + self.patience_s, _FIRST_PAUSE_S
+        while True:
+            try:
+                return attempt()
+            except (exc.DBAPIError, wrapped) as error:
+                trouble = error if isinstance(error, exc.DBAPIError) else error.__cause__
+                if not isinstance(trouble, exc.DBAPIError):
+                    raise
+                if isinstance(trouble, exc.IntegrityError):
+                    raise  # no trouble of the database, but an answer
+                if not _is_passing(trouble) or time.monotonic() > give_up:
+                    raise _as_store_error(trouble, self.shown) from error
+            # Spread out, so that many drivers do not come back at the same moment.
+            time.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+
+def open_store(url: str = DEFAULT_STORAGE, *, create: bool = False) -> Store:
+    """Open a database of the current schema.
+
+    create: make it, and our tables in it, where they do not exist.
+    Raises: StoreError for a URL that is none, a file that is missing, is no database, cannot be
+        written or lies on a network mount, a server that refuses, or another schema version.
+    """
+    parsed = parse_url(url)
+    engine = make_engine(parsed)
+    store = Store(parsed, engine)
+    try:
+        if store.path is not None:
+            _check_file(store.path, create)
+        with engine.connect() as connection:
+            found = schema_version(connection)
+        if found is None and create:
+            create_schema(store)
+        elif found is None:
+            raise StoreError(f"{store.shown} holds no ScanNAS study yet; make one with `search`")
+        elif found != REVISION:
+            raise StoreError(_other_schema(store.shown, found))
+    except exc.DBAPIError as error:
+        raise _as_store_error(error, store.shown) from error
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def parse_url(url: str) -> URL:
+    """Read a database URL and name its driver.
+
+    Raises: StoreError for anything but an SQLite file or PostgreSQL.
+    """
+    try:
+        parsed = make_url(url)
+    except exc.ArgumentError:
+        raise StoreError(
+            f"storage {_without_password(url)!r} is no database URL; write e.g. "
+            "sqlite:///runs/nas.db or postgresql+psycopg://user@host/name"
+        ) from None
+    backend = parsed.get_backend_name()
+    if backend == "sqlite":
+        if not parsed.database or parsed.database == ":memory:":
+            raise StoreError(
+                f"storage {url!r} lives in memory only; a study needs a file, e.g. "
+                f"{DEFAULT_STORAGE}"
+            )
+        return parsed.set(drivername="sqlite")
+    if backend in ("postgresql", "postgres"):
+        return parsed.set(drivername="postgresql+psycopg")
+    raise StoreError(
+        f"storage {parsed.render_as_string(hide_password=True)!r}: {backend} is not supported; "
+        "use sqlite:/// or postgresql+psycopg://"
+    )
+
+
+def make_engine(url: URL) -> Engine:
+    """Return an engine with the settings that all our connections share.
+
+    Raises: StoreError where the driver is not installed.
+    """
+    try:
+        engine = create_engine(url, **engine_options(url))
+    except ModuleNotFoundError as error:
+        raise StoreError(
+            f"storage {url.render_as_string(hide_password=True)!r} needs the package "
+            f"{error.name}; pip install 'scannas[postgres]'"
+        ) from None
+    prepare(engine)
+    return engine
+
+
+def engine_options(url: URL) -> dict[str, Any]:
+    """Return the arguments of create_engine for `url`."""
+    if url.get_backend_name() == "sqlite":
+        return {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
+    return {
+        "pool_size": 2,
+        "max_overflow": 3,
+        "pool_pre_ping": True,
+        "connect_args": {"connect_timeout": 10, "application_name": "scannas"},
+    }
+
+
+def prepare(engine: Engine, *, always_writing: bool = False) -> None:
+    """Make an SQLite engine begin transactions itself, and turn the write-ahead log on.
+
+    always_writing: take the write lock at every BEGIN, for engines whose owner does not say.
+    """
+    if engine.dialect.name != "sqlite":
+        return
+
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # the driver shall not begin on its own
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA foreign_keys = ON")
+        # FULL: a result that was acknowledged survives a power cut, not only a killed process.
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: Any) -> None:
+        writing = always_writing or connection.get_execution_options().get(_WRITING)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+def schema_version(connection: Any) -> str | None:
+    """Return the version of our tables in a database, None where there are none."""
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return None
+    version: str | None = connection.execute(
+        text(f"SELECT version_num FROM {VERSION_TABLE}")
+    ).scalar()
+    return version
+
+
+def create_schema(store: Store) -> None:
+    """Make our tables; of several drivers that start at once, one does it and the others wait."""
+    from nas.store.upgrade import upgrade_on
+
+    if store.path is not None:
+        # Only possible outside of a transaction; the mode stays with the file.
+        raw = store.engine.raw_connection()
+        try:
+            raw.cursor().execute("PRAGMA journal_mode = WAL")
+        finally:
+            raw.close()
+
+    def make(session: Session) -> None:
+        connection = session.connection()
+        if store.path is None:
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({_CREATION_LOCK})"))
+        if schema_version(connection) is None:
+            upgrade_on(connection)
+
+    store.write(make)
+
+
+def lock_study(session: Session, study_id: int) -> Study:
+    """Return the study's row, locked until the transaction ends: proposals come one by one."""
+    # SQLite ignores FOR UPDATE and needs it not: the transaction has the only write lock.
+    row = session.scalars(select(Study).where(Study.id == study_id).with_for_update()).one()
+    return row
+
+
+def insert_if_new(session: Session, table: type[Base], **values: Any) -> None:
+    """Insert a row unless one with the same key exists, even if it came a moment ago."""
+    postgres = session.get_bind().dialect.name == "postgresql"
+    insert = postgresql.insert if postgres else sqlite.insert
+    session.execute(insert(table).values(**values).on_conflict_do_nothing())
+
+
+@contextmanager
+def opened(url: str, *, create: bool = False) -> Iterator[Store]:
+    """Open a store for the length of a block."""
+    store = open_store(url, create=create)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+# --- files and errors --------------------------------------------------------------------------
+
+
+def _sqlite_path(url: URL) -> Path:
+    return Path(url.database or "").absolute()
+
+
+def _check_file(path: Path, create: bool) -> None:
+    """Refuse what SQLite would misread, hang on, or silently make anew."""
+    if not path.exists():
+        if not create:
+            raise StoreError(f"no database at {str(path)!r}; `search` makes one, or give --storage")
+        _make_folder(path.parent)
+    elif path.is_dir():
+        raise StoreError(f"storage {str(path)!r} is a folder; name a file in it, e.g. nas.db")
+    elif path.stat().st_size and _head(path) != _SQLITE_MAGIC:
+        raise StoreError(f"{str(path)!r} is not an SQLite database; give another --storage")
+    mount = mount_of(path)
+    if mount is not None and mount.is_network:
+        raise StoreError(
+            f"{str(path)!r} lies on the network mount {mount.point!r} ({mount.type}), where SQLite "
+            "loses data; put it on a local disk, or use postgresql+psycopg://"
+        )
+    if create and not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise StoreError(f"cannot write {str(path)!r}: permission denied; give another --storage")
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = os.strerror(error.errno or errno.EIO).lower()
+        raise StoreError(
+            f"cannot make the folder {str(folder)!r} for the database: {reason}; "
+            "give another --storage"
+        ) from None
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_SQLITE_MAGIC))
+    except OSError as error:
+        raise StoreError(f"cannot read {str(path)!r}: {error.strerror}; see --storage") from None
+
+
+def _is_passing(error: exc.DBAPIError) -> bool:
+    """Whether the same transaction may succeed a moment later."""
+    if error.connection_invalidated:
+        return True
+    said = str(error.orig).lower()
+    if _is_sqlite(error):
+        return "locked" in said or "busy" in said
+    # Deadlocks, serialization failures, and a server that is away or on its way up or down.
+    return isinstance(error, exc.OperationalError) and not _is_refusal(said)
+
+
+def _is_sqlite(error: exc.DBAPIError) -> bool:
+    return type(error.orig).__module__.startswith("sqlite3")
+
+
+def _is_refusal(said: str) -> bool:
+    return any(
+        phrase in said
+        for phrase in ("authentication failed", "does not exist", "no password supplied", "denied")
+    )
+
+
+def _as_store_error(error: exc.DBAPIError, shown: str) -> StoreError:
+    said = " ".join(str(error.orig).split())
+    lowered = said.lower()
+    if "not a database" in lowered or "malformed" in lowered:
+        remedy = "restore a backup, or give another --storage"
+    elif "full" in lowered and "disk" in lowered:
+        remedy = "free disk space, then `resume`"
+    elif "readonly" in lowered or "unable to open" in lowered:
+        remedy = "check the permissions of file and folder, or give another --storage"
+    elif "authentication" in lowered or "password" in lowered:
+        remedy = "check user and password of --storage"
+    elif "no such table" in lowered or "undefined" in lowered:
+        remedy = "the schema is damaged; run `db check`"
+    else:
+        remedy = "check that the database can be reached"
+    return StoreError(f"database {shown}: {said[:300]}; {remedy}")
+
+
+def _other_schema(shown: str, found: str) -> str:
+    remedy = (
+        "run `db upgrade`" if found < REVISION else "it was made by a newer ScanNAS; upgrade it"
+    )
+    return f"{shown} has schema {found}, this version needs {REVISION}; {remedy}"
+
+
+def _without_password(url: str) -> str:
+    """Return a URL too odd to parse, without anything that may be a password."""
+    head, at, tail = url.rpartition("@")
+    return f"{head.partition('://')[0]}://***@{tail}" if at else url
