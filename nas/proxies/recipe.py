@@ -31,7 +31,9 @@ class Recipe(BaseModel):
     train_size, val_size: images, at most; null takes all that there are.
     image_size: side in pixels. stem_stride: pixels per token side in the first stage, so that
         the first grid is image_size / stem_stride on a side.
-    width_ratio: of every width, rounded to multiples of width_step. depth_ratio: of every depth,
+    flops_ratio: operations of the network that is trained over those of the candidate at 224
+        px: widths are scaled together, in multiples of width_step, until they meet it. Equal
+        candidates stay equal, and each takes about as long. depth_ratio: of every depth,
         rounded up.
     batch_size: images per update. accumulate: passes per update, each of batch_size / accumulate
         images (raised when memory runs out).
@@ -57,7 +59,7 @@ class Recipe(BaseModel):
 
     image_size: Annotated[int, Field(ge=8, le=1024)] = 32
     stem_stride: Literal[1, 2, 4] = 4
-    width_ratio: Annotated[float, Field(gt=0, le=4)] = 0.25
+    flops_ratio: Annotated[float, Field(gt=0, le=100)] = 1.4e-3
     width_step: PositiveInt = 4
     depth_ratio: Annotated[float, Field(gt=0, le=1)] = 1.0
 
@@ -124,7 +126,7 @@ class Recipe(BaseModel):
         if self.batch_size // (2 * self.accumulate) < 2:
             raise DataError(
                 f"batch_size {self.batch_size} cannot be cut below {self.batch_size} / "
-                f"{self.accumulate} images a pass; lower image_size or width_ratio"
+                f"{self.accumulate} images a pass; lower image_size or flops_ratio"
             )
         return self.model_copy(update={"accumulate": 2 * self.accumulate})
 
@@ -138,7 +140,7 @@ GPU_RECIPE = Recipe(
     val_size=5_000,
     image_size=64,
     stem_stride=4,
-    width_ratio=0.5,
+    flops_ratio=0.02,
     width_step=8,
     epochs=10,
     batch_size=128,

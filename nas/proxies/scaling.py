@@ -1,9 +1,11 @@
 """The small network that stands for a candidate, and what can no longer be seen in it.
 
-Widths and depths shrink in proportion, the stem's stride follows the recipe, and everything
-that a search chooses between is kept: mixers, patterns, scan orders, quadtree levels, shifts,
-states, ratios. Where a map is too small for a choice to act, the choice is adapted, or kept
-without effect, and a note says so: candidates that differ in nothing else get equal scores.
+Depths shrink in proportion, the stem's stride follows the recipe, widths are scaled together
+until the small network costs a fixed share of the candidate: candidates of equal FLOPs stay
+equal. Everything that a search chooses between is kept: mixers, patterns, scan orders, quadtree
+levels, shifts, states, ratios. Where a map is too small for a choice to act, the choice is
+adapted, or kept without effect, and a note says so: candidates that differ in nothing else get
+equal scores.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ from __future__ import annotations
 import math
 import string
 from dataclasses import dataclass, field
+
+from pydantic import ValidationError
 
 from backbones.config import (
     AtrousOrder,
@@ -29,11 +33,22 @@ from backbones.config import (
     Stem,
     WindowOrder,
 )
+from backbones.counting import cost
 from nas.proxies.recipe import Recipe
+from search_spaces.errors import UnreachableError
+from search_spaces.fit import Band, fit_widths, with_widths
 
 # A plain backbone keeps one map throughout. It gets half the side of a hierarchical one's first
 # map, as far as that lies between these.
 _PLAIN_LEAST, _PLAIN_MOST = 8, 14
+
+# Side in pixels at which budgets are counted by default.
+REFERENCE_SIZE = 224
+
+# How far below its share a network may land: as near as multiples of the step allow.
+_SLACKS = (0.03, 0.1, 0.3)
+
+_CONV_STEM_HIDDEN = 16  # of a convolutional stem: its cost hardly shrinks with the image
 
 _OFFICIAL_WINDOWS = 4  # per side, of `quadtree_official`: maps must be multiples of it
 
@@ -75,7 +90,6 @@ def proxy_config(
         stages.append(
             stage.model_copy(
                 update={
-                    "width": _width(stage.width, recipe),
                     "depth": depth,
                     "pattern": "".join(names[c] for c in letters),
                     "routes": _routes(stage, depth),
@@ -97,13 +111,51 @@ def proxy_config(
             "drop_path_rate": 0.0,
         }
     )
-    # Copies skip validation; what is trained must be as valid as what is searched.
-    return BackboneConfig.model_validate(scaled.to_dict()), list(dict.fromkeys(notes))
+    return _fitted(scaled, config, recipe, notes), list(dict.fromkeys(notes))
 
 
-def _width(width: int, recipe: Recipe) -> int:
-    step = recipe.width_step
-    return max(step, int(width * recipe.width_ratio / step + 0.5) * step)
+def _fitted(
+    scaled: BackboneConfig, config: BackboneConfig, recipe: Recipe, notes: list[str]
+) -> BackboneConfig:
+    """Scale the widths to the recipe's share of the candidate's operations."""
+    # The classifier is the data's, not the candidate's: 1000 classes are left out of its cost.
+    whole = cost(config.model_copy(update={"num_classes": 0}), REFERENCE_SIZE).flops
+    target = recipe.flops_ratio * whole
+    for slack in _SLACKS:
+        try:
+            return _valid(
+                fit_widths(
+                    scaled,
+                    [Band("flops", target * (1 - slack), target)],
+                    image_size=recipe.image_size,
+                    step=recipe.width_step,
+                )
+            )
+        except (UnreachableError, ValidationError):
+            continue
+    narrow = _narrowest(scaled, recipe.width_step)
+    found = cost(narrow, recipe.image_size).flops
+    notes.append(
+        f"costs {found / 1e6:.1f} MFLOPs where its share is {target / 1e6:.1f}: no width meets it"
+    )
+    return narrow
+
+
+def _narrowest(scaled: BackboneConfig, step: int) -> BackboneConfig:
+    """Return the network at the least width, kept in proportion, that all its blocks allow."""
+    first = scaled.stages[0].width
+    for width in range(step, first, step):
+        widths = [step * max(1, round(s.width * width / first / step)) for s in scaled.stages]
+        try:
+            return _valid(with_widths(scaled, widths))
+        except ValidationError:
+            continue
+    return scaled
+
+
+def _valid(config: BackboneConfig) -> BackboneConfig:
+    """Return the config, validated anew: copies with other fields are not."""
+    return BackboneConfig.model_validate(config.to_dict())
 
 
 # --- stem --------------------------------------------------------------------------------------
@@ -125,8 +177,9 @@ def _stem(config: BackboneConfig, recipe: Recipe) -> Stem:
         return stem.model_copy(
             update={"patch": patch, "stride": None if patch == stride else stride}
         )
-    hidden = max(8, int(stem.hidden * recipe.width_ratio / 8 + 0.5) * 8)
-    return stem.model_copy(update={"patch": max(2, stride - stride % 2), "hidden": hidden})
+    return stem.model_copy(
+        update={"patch": max(2, stride - stride % 2), "hidden": _CONV_STEM_HIDDEN}
+    )
 
 
 def _first_side(stem: Stem, image: int) -> int:
@@ -218,8 +271,10 @@ class _Look:
             return FixedOrder(kind="bidirectional")
         if levels != order.levels:
             self.notes.append(f"quadtree levels {list(order.levels)} are cut to {list(levels)}")
-        # Windows of one token are visited as the window around them would be.
-        if idle := [n for n in levels[1:] if self.side // n < 2]:
+        # Windows of one token are visited as the window around them would be. (Windows are cut
+        # from the map padded to a multiple of the finest level.)
+        cell = -(-self.side // levels[-1])
+        if idle := [n for n in levels[1:] if cell * (levels[-1] // n) < 2]:
             self.notes.append(f"quadtree level {idle[0]} cannot act: its windows are single tokens")
         return order.model_copy(update={"levels": levels})
 
