@@ -36,15 +36,16 @@ def freeze(value: Value) -> Any:
 class Choice:
     """A named choice.
 
-    kind: "categorical" or "int". form: how it was written: "options", "range" or "pattern".
+    kind: "categorical" or "int". form: how it was written.
     options: its values in order; of an int, low, low + step, ..., high.
-    settings: per option, what is written into the config.
+    settings: per option, what is written into the config: to every path the same, or, of a
+        choice without `sets`, a mapping from paths to values.
     sets: the config paths it is written to, as in the file. letters: of a pattern.
     """
 
     name: str
     kind: Literal["categorical", "int"]
-    form: Literal["options", "range", "pattern"]
+    form: Literal["options", "range", "subset", "pattern"]
     options: tuple[Value, ...]
     settings: tuple[Any, ...]
     sets: tuple[str, ...]
@@ -122,8 +123,9 @@ class Choice:
     def nearest(self, value: Value, allowed: Sequence[Value]) -> Value:
         """Return the allowed option that is nearest to an option.
 
-        ints by difference; patterns by the blocks they fill alike from the first on; of other
-        kinds the next allowed one in the order written, from the end again from the start.
+        ints by difference; patterns by the blocks they fill alike from the first on; subsets by
+        what they share; of other kinds the next allowed one in the order written, from the end
+        again from the start.
         """
         if value in allowed:
             return value
@@ -131,14 +133,16 @@ class Choice:
             return min(allowed, key=lambda o: (abs(o - value), o))
         if self.form == "pattern":
             return max(allowed, key=lambda o: patterns.shared_prefix(o, value))
+        if self.form == "subset":
+            return min(allowed, key=lambda o: len(set(o) ^ set(value)))
         at, count = self.index(value), len(self.options)
         return min(allowed, key=lambda o: (self.index(o) - at) % count)
 
     def neighbors(self, value: Value, rng: np.random.Generator) -> list[Value]:
         """Return every other option in random order, likely mutations first.
 
-        An int moves by one step four times in five; a pattern changes one letter; another kind
-        takes any of its values.
+        An int moves by one step four times in five; a pattern changes one letter; a subset
+        exchanges, gains or loses one value; another kind takes any of its values.
         """
         others = [o for o in self.options if freeze(o) != freeze(value)]
         shuffled = [others[i] for i in rng.permutation(len(others))]
@@ -149,6 +153,8 @@ class Choice:
         if self.form == "pattern":
             near = set(patterns.edits(value, self.letters))
             return sorted(shuffled, key=lambda o: o not in near)
+        if self.form == "subset":
+            return sorted(shuffled, key=lambda o: len(set(o) ^ set(value)) > 2)
         return shuffled
 
     # -- description --
@@ -168,6 +174,10 @@ class Choice:
             period = max(len(o) for o in self.options)
             if len(self.options) > 12:
                 return f"{', '.join(self.letters)} in patterns of up to {period} blocks"
+        if self.form == "subset":
+            sizes = sorted({len(o) for o in self.options})
+            many = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+            return f"{many} of {', '.join(dict.fromkeys(show(v) for o in self.options for v in o))}"
         return ", ".join(show(o) for o in self.options)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +27,8 @@ class Definition:
     """What a space file says.
 
     choices and whens are in dependency order; rules hold the spelling rule of every pattern,
-    then the constraints as written. targets: choice -> expanded config paths. points: preset ->
+    then the constraints as written. targets: choice -> expanded config paths. spread: for choices
+    without `sets`, path -> the key of an option under which its value stands. points: preset ->
     what changes it. base: full plain data of the base config.
     """
 
@@ -36,6 +38,7 @@ class Definition:
     base: dict[str, Any]
     choices: dict[str, Choice] = field(default_factory=dict)
     targets: dict[str, list[Path]] = field(default_factory=dict)
+    spread: dict[str, dict[Path, str]] = field(default_factory=dict)
     whens: dict[str, Reduced] = field(default_factory=dict)
     rules: list[Reduced] = field(default_factory=list)
     constraints: list[Reduced] = field(default_factory=list)
@@ -55,19 +58,24 @@ class Definition:
         options = {n: (only or {}).get(n, c.options) for n, c in self.choices.items()}
         return Solver(options, self.whens, [*self.rules, *extra])
 
+    def written(self, name: str, path: Path, setting: Any) -> Any:
+        """Return what a choice writes to one of its paths, given what its option stands for."""
+        keys = self.spread.get(name)
+        return setting if keys is None else setting[keys[path]]
+
     def assemble(self, choices: Mapping[str, Value], **replaced: Any) -> BackboneConfig:
         """Return the config that active choices make of the base, at the base's widths.
 
         replaced: top-level keys that take the place of the base's before anything is written.
         Raises: pydantic.ValidationError or SpaceError where a value does not fit.
         """
-        data: dict[str, Any] = {**json.loads(self._base_text), **replaced}
+        data: dict[str, Any] = {**json.loads(self._base_text), **copy.deepcopy(replaced)}
         writes = [
             (path, name, value) for name, value in choices.items() for path in self.targets[name]
         ]
         for path, name, value in sorted(writes, key=lambda w: len(w[0])):
             try:
-                write(data, path, self.choices[name].setting(value))
+                write(data, path, self.written(name, path, self.choices[name].setting(value)))
             except (KeyError, IndexError, TypeError):
                 raise SpaceError(
                     f"{name}: there is no {'.'.join(map(str, path))} in this design; give {name} "

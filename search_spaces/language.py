@@ -43,6 +43,10 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def _as_bounds(value: Any) -> Any:
+    return [value, value] if isinstance(value, int) else value
+
+
 def _as_letters(value: Any) -> Any:
     return {letter: letter for letter in value} if isinstance(value, str) else value
 
@@ -51,21 +55,25 @@ Letter = Annotated[str, Field(pattern=r"^[a-zA-Z]$")]
 
 
 class ChoiceEntry(Entry):
-    """One choice; exactly one of three forms.
+    """One choice; exactly one of four forms.
 
     options: a list of values, or label: value where a value is more than a scalar or a list.
     range: [lowest, highest] integer, with a step.
+    of: a set of values, of which it takes so many as choose says: a number or [fewest, most].
     letters: pattern over depth. Letters are block names ("qs"), or letter: block name where a
         stage has blocks of its own; with max_period, the longest pattern, or patterns, a list.
-    sets: the config path or paths that the value is written to.
+    sets: the config path or paths that the value is written to. Without sets, each option is a
+        mapping of its own from paths to values, the same paths in all.
     when: the choice exists only where this statement is true.
     """
 
     about: str = ""
-    sets: Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)]
+    sets: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = ()
     options: list[JsonValue] | dict[str | int | float | bool, JsonValue] | None = None
     range: Annotated[list[int], Field(min_length=2, max_length=2)] | None = None
     step: PositiveInt = 1
+    of: Annotated[list[str | int], Field(min_length=2)] | None = None
+    choose: Annotated[list[PositiveInt], BeforeValidator(_as_bounds)] | None = None
     letters: Annotated[dict[Letter, Letter], BeforeValidator(_as_letters)] | None = None
     max_period: Annotated[int, Field(ge=1, le=8)] | None = None
     patterns: Annotated[list[str], Field(min_length=1)] | None = None
@@ -80,12 +88,13 @@ class ChoiceEntry(Entry):
 
     @model_validator(mode="after")
     def _one_form(self) -> ChoiceEntry:
-        forms = [f for f in ("options", "range", "letters") if getattr(self, f) is not None]
+        forms = [f for f in ("options", "range", "of", "letters") if getattr(self, f) is not None]
         if len(forms) != 1:
             raise ValueError(
-                f"a choice has one of options, range and letters; found {' and '.join(forms)}"
+                f"a choice has one of options, range, of and letters; found {' and '.join(forms)}"
                 if forms
-                else "a choice needs one of options: [...], range: [low, high] or letters: ..."
+                else "a choice needs one of options: [...], range: [low, high], of: [...] and "
+                "letters: ..."
             )
         if self.range is not None:
             low, high = self.range
@@ -96,11 +105,32 @@ class ChoiceEntry(Entry):
                 )
         elif self.step != 1:
             raise ValueError("step belongs to range; remove it")
+        if (self.of is None) != (self.choose is None):
+            raise ValueError("of and choose go together: of: [a, b, c], choose: 2")
+        if self.of is not None and self.choose is not None:
+            if len(self.choose) != 2 or not self.choose[0] <= self.choose[1] <= len(self.of):
+                raise ValueError(
+                    f"choose {self.choose} must be a number, or [fewest, most], of at most "
+                    f"{len(self.of)} values"
+                )
+        self._check_sets()
         if self.letters is None and (self.max_period or self.patterns):
             raise ValueError("max_period and patterns belong to letters; add letters: ...")
         if self.letters is not None and (self.max_period is None) == (self.patterns is None):
             raise ValueError("letters needs one of max_period: N and patterns: [...]")
         return self
+
+    def _check_sets(self) -> None:
+        if self.sets:
+            return
+        values = list(self.options.values()) if isinstance(self.options, dict) else []
+        if not values or not all(isinstance(v, dict) and v for v in values):
+            raise ValueError(
+                "sets is missing: name the config path, or make each option a mapping of label: "
+                "{path: value}"
+            )
+        if len({tuple(sorted(v)) for v in values if isinstance(v, dict)}) > 1:
+            raise ValueError("options without sets must all name the same paths")
 
 
 class FitEntry(Entry):

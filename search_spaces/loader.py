@@ -7,7 +7,9 @@ shows that the space can hold what it says.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path as FilePath
 from typing import Any, NoReturn
 
@@ -27,7 +29,7 @@ from search_spaces.paths import Path, expand, within
 from search_spaces.proof import check_possible, try_every_option
 from search_spaces.statements import Spelling
 
-MAX_PATTERNS = 2000
+MAX_OPTIONS = 2000
 """More options than that are no table of choices; a pattern of 8 from 2 letters has 510."""
 
 
@@ -90,11 +92,14 @@ def _read_targets(space: Definition) -> dict[int, tuple[str, int]]:
         if name in WORDS or name in TESTS:
             space.fail(("choices", name), "is a word of the language; choose another name")
         found: list[Path] = []
-        for text in entry.sets:
+        for text in _path_texts(entry):
             try:
-                found += expand(text, space.base)
+                places = expand(text, space.base)
             except SpaceError as exc:
-                space.fail(("choices", name, "sets"), str(exc))
+                space.fail(("choices", name, "sets" if entry.sets else "options"), str(exc))
+            found += places
+            if not entry.sets:
+                space.spread.setdefault(name, {}).update(dict.fromkeys(places, text))
         space.targets[name] = found
         for path in found:
             if path in owner and space.file.choices[owner[path]].when == entry.when:
@@ -109,6 +114,13 @@ def _read_targets(space: Definition) -> dict[int, tuple[str, int]]:
                 depths[stage] = (name, space.base["stages"][stage]["depth"])
     _check_below_null(space)
     return depths
+
+
+def _path_texts(entry: ChoiceEntry) -> tuple[str, ...]:
+    if entry.sets or not isinstance(entry.options, dict):
+        return entry.sets
+    first = next(iter(entry.options.values()))
+    return tuple(first) if isinstance(first, dict) else ()
 
 
 def _check_below_null(space: Definition) -> None:
@@ -133,7 +145,7 @@ def _check_below_null(space: Definition) -> None:
 def _choice(
     space: Definition, name: str, entry: ChoiceEntry, depths: Mapping[int, tuple[str, int]]
 ) -> Choice:
-    common: dict[str, Any] = {"name": name, "sets": entry.sets, "about": entry.about}
+    common: dict[str, Any] = {"name": name, "sets": _path_texts(entry), "about": entry.about}
     if entry.range is not None:
         low, high = entry.range
         values = tuple(range(low, high + 1, entry.step))
@@ -141,6 +153,9 @@ def _choice(
             kind="int", form="range", options=values, settings=values,
             low=low, high=high, step=entry.step, **common,
         )  # fmt: skip
+    if entry.of is not None and entry.choose is not None:
+        sets = _subsets(space, name, entry.of, *entry.choose)
+        return Choice(kind="categorical", form="subset", options=sets, settings=sets, **common)
     if entry.letters is not None:
         listed = _patterns(space, name, entry, depths)
         return Choice(
@@ -169,6 +184,19 @@ def _choice(
             )
         seen[stored] = option
     return choice
+
+
+def _subsets(
+    space: Definition, name: str, of: list[str | int], fewest: int, most: int
+) -> tuple[list[str | int], ...]:
+    if len({freeze(v) for v in of}) < len(of):
+        space.fail(("choices", name, "of"), f"{show(of)} names a value twice; keep one")
+    if sum(math.comb(len(of), n) for n in range(fewest, most + 1)) > MAX_OPTIONS:
+        space.fail(
+            ("choices", name, "choose"),
+            f"there are more than {MAX_OPTIONS} subsets; choose fewer, or of fewer",
+        )
+    return tuple(list(s) for n in range(fewest, most + 1) for s in combinations(of, n))
 
 
 def _patterns(
@@ -207,11 +235,11 @@ def _patterns(
                 )
         return kept
     assert entry.max_period is not None
-    if len(entry.letters) ** entry.max_period > MAX_PATTERNS:
+    if len(entry.letters) ** entry.max_period > MAX_OPTIONS:
         space.fail(
             (*here, "max_period"),
             f"{len(entry.letters)} letters in patterns of {entry.max_period} are more than "
-            f"{MAX_PATTERNS} options; lower max_period or list patterns",
+            f"{MAX_OPTIONS} options; lower max_period or list patterns",
         )
     return patterns.useful(patterns.all_patterns(tuple(entry.letters), entry.max_period), possible)
 
@@ -230,8 +258,10 @@ def _possible_depths(
             if entry.range is not None:
                 written: Any = range(entry.range[0], entry.range[1] + 1, entry.step)
             else:
-                raw = entry.options or ()
-                written = raw.values() if isinstance(raw, dict) else raw
+                raw: Any = entry.options or ()
+                settings = raw.values() if isinstance(raw, dict) else raw
+                at: Path = ("stages", stage, "depth")
+                written = [space.written(depths[stage][0], at, s) for s in settings]
             if not all(isinstance(d, int) and not isinstance(d, bool) and d > 0 for d in written):
                 space.fail(("choices", depths[stage][0]), "a depth is an integer of 1 or more")
             values = set(written) | (values if entry.when is not None else set())

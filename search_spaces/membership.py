@@ -86,8 +86,15 @@ class _Match:
 class _Family:
     """Choices that act on the same places, and the fields that each of them moves there."""
 
-    def __init__(self, space: Definition, names: Sequence[str], probe: Probe) -> None:
+    def __init__(
+        self,
+        space: Definition,
+        names: Sequence[str],
+        probe: Probe,
+        allowed: Mapping[str, set[Any]],
+    ) -> None:
         self._space = space
+        self._allowed = allowed
         self._probe = probe
         self._base = probe({})
         self._known: dict[tuple[frozenset[str], Place], set[str]] = {}
@@ -109,7 +116,9 @@ class _Family:
         ways: list[list[Any]] = []
         total = 1
         for name in names:
-            here: list[Any] = [(name, o) for o in self._space.choices[name].options]
+            options = self._space.choices[name].options
+            kept = [o for o in options if freeze(o) in self._allowed.get(name, {freeze(o)})]
+            here: list[Any] = [(name, o) for o in kept]
             ways.append([*here, None] if len(names) > 1 or name in self._space.whens else here)
             total *= len(ways[-1])
         if total > MAX_JOINT:
@@ -203,6 +212,7 @@ class _Search:
         self.widths = [stage.width for stage in config.stages]
         self.depths = [stage.depth for stage in config.stages]
         self.allowed: dict[str, set[Any]] = {}
+        self.outside: dict[str, Value] = {}
         self.free_width = space.fit is not None
 
     def run(self) -> Choices:
@@ -221,7 +231,7 @@ class _Search:
             for place, letter in words.letters.items():
                 for name, options in matches[letter][place].allowed.items():
                     domains[name] = domains.get(name, options) & options
-            domains.update({name: {freeze(p)} for name, p in words.patterns.items()})
+            domains.update(words.patterns)
             found = self._compare(domains)
             if found is not None:
                 return found
@@ -242,15 +252,19 @@ class _Search:
             f"not in space {self.space.file.name}: {field}: {found}; no choice leads there"
         )
 
-    def _direct(self, path: Path) -> int | None:
-        """Return the target's value where it can be read off, at a depth or width."""
-        if len(path) == 3 and path[0] == "stages" and path[2] in ("depth", "width"):
-            values = self.depths if path[2] == "depth" else self.widths
-            return values[int(path[1])]
+    def _direct(self, path: Path) -> Any:
+        """Return the target's value where it can be read off: a depth, a width, a routes row."""
+        if path[0] != "stages" or len(path) < 3:
+            return None
+        stage = int(path[1])
+        if path[2] in ("depth", "width"):
+            return (self.depths if path[2] == "depth" else self.widths)[stage]
+        if path[2] == "routes" and len(path) == 4:
+            return _as_set(self.target.get((stage, int(path[3])), {}).get("mixer.order"))
         return None
 
     def _filter_stages(self) -> None:
-        """Keep the depths, and without fit the widths, that the design has."""
+        """Keep the depths, route tables, and without fit the widths, that the design has."""
         varied: set[Path] = set()
         for name, choice in self.space.choices.items():
             for path in self.space.targets[name]:
@@ -258,10 +272,15 @@ class _Search:
                 if value is None:
                     continue
                 varied.add(path)
-                kept = {freeze(o) for o, s in zip(choice.options, choice.settings) if s == value}
+                kept = {
+                    freeze(o)
+                    for o, s in zip(choice.options, choice.settings)
+                    if _as_set(self.space.written(name, path, s)) == value
+                }
                 self.allowed[name] = self.allowed.get(name, kept) & kept
                 if not kept and name not in self.space.whens:
-                    self._refuse(".".join(map(str, path)), value)
+                    shown = sorted(value) if isinstance(value, frozenset) else value
+                    self._refuse(".".join(map(str, path)), shown)
         for s, stage in enumerate(self.space.base["stages"]):
             for key, values in (("depth", self.depths), ("width", self.widths)):
                 fixed = ("stages", s, key) not in varied and not (
@@ -293,7 +312,8 @@ class _Search:
 
         def probe(point: Mapping[str, Value]) -> dict[Place, Leaves] | None:
             try:
-                built = self.space.assemble(point, stages=[dict(s) for s in stages])
+                around = {**self.outside, **point}
+                built = self.space.assemble(around, stages=stages)
             except (ValidationError, SpaceError):
                 return None  # not a design by itself; with other options it may be one
             return _leaves(built.canonical(), self._equal)
@@ -302,13 +322,16 @@ class _Search:
 
     def _filter_outside(self) -> None:
         names = [n for n in self.space.choices if self._acts(n, on_blocks=False)]
-        family = _Family(self.space, names, self._probe(None))
+        family = _Family(self.space, names, self._probe(None), self.allowed)
         match = family.match(OUTSIDE, self.target[OUTSIDE], ignored=set())
         if match.failing:
             field = match.failing[0]
             self._refuse(field, self._shown(OUTSIDE, field))
         for name, options in match.allowed.items():
             self.allowed[name] = self.allowed.get(name, options) & options
+            fitting = [o for o in self.space.choices[name].options if freeze(o) in options]
+            if fitting:  # blocks are compared with this in place: a class token changes orders
+                self.outside[name] = fitting[0]
 
     def _shown(self, place: Place, field: str) -> str:
         return show_leaf(self.target[place].get(field, _MISSING))
@@ -325,7 +348,7 @@ class _Search:
                 if any(p[0] == "stages" or p[:2] == ("blocks", letter)
                        for p in self.space.targets[n])
             ]  # fmt: skip
-            family = _Family(self.space, mine, self._probe(letter))
+            family = _Family(self.space, mine, self._probe(letter), self.allowed)
             matches[letter] = {
                 place: family.match(place, target, ignored=set())
                 for place, target in self.target.items()
@@ -335,43 +358,48 @@ class _Search:
 
     def _words(self, matches: dict[str, dict[Place, _Match]]) -> Iterator[_Words]:
         """Yield the ways to spell the design's blocks, each as its patterns and letters."""
-        by_pattern: dict[str, list[int]] = {}
+        by_pattern: dict[str, list[Path]] = {}
         for name in self.space.choices:
             for path in self.space.targets[name]:
                 if len(path) == 3 and (path[0], path[2]) == ("stages", "pattern"):
-                    by_pattern.setdefault(name, []).append(int(path[1]))
-        chosen = {s for stages in by_pattern.values() for s in stages}
-        fixed: dict[Place, str] = {}
-        for s, stage in enumerate(self.space.base["stages"]):
-            if s not in chosen or any(n in self.space.whens for n in by_pattern):
-                word = patterns.tile(stage["pattern"], self.depths[s])
-                if s not in chosen:
-                    self._require(matches, s, [word])
-                fixed.update({(s, b): letter for b, letter in enumerate(word)})
-        ways: list[list[tuple[str, Value, dict[Place, str]]]] = []
-        for name, stages in by_pattern.items():
+                    by_pattern.setdefault(name, []).append(path)
+        chosen = {path[1] for paths in by_pattern.values() for path in paths}
+        base = {
+            s: patterns.tile(stage["pattern"], self.depths[s])
+            for s, stage in enumerate(self.space.base["stages"])
+        }
+        fixed = {(s, b): x for s, word in base.items() for b, x in enumerate(word)}
+        for s in base.keys() - chosen:
+            self._require(matches, s, [base[s]])
+        ways: list[list[tuple[str, set[Any], dict[Place, str]]]] = []
+        for name, paths in by_pattern.items():
             choice = self.space.choices[name]
-            here = []
+            here: list[tuple[str, set[Any], dict[Place, str]]] = []
+            if name in self.space.whens:  # it may not exist: then the base's pattern stands
+                here.append((name, set(), {}))
             for option, setting in zip(choice.options, choice.settings):
                 letters = {
-                    (s, b): letter
-                    for s in stages
-                    for b, letter in enumerate(patterns.tile(setting, self.depths[s]))
+                    (int(path[1]), b): letter
+                    for path in paths
+                    for b, letter in enumerate(self._word(name, path, setting))
                 }
                 if all(not matches[x][place].failing for place, x in letters.items()):
-                    here.append((name, option, letters))
-            if not here and name not in self.space.whens:
-                for s in stages:
-                    self._require(
-                        matches, s, [patterns.tile(p, self.depths[s]) for p in choice.settings]
-                    )
-                self._refuse(f"stages.{stages[0]}.pattern", "the order of its blocks")
-            ways.append(here or [])
-        for combination in product(*(w for w in ways if w)):
+                    here.append((name, {freeze(option)}, letters))
+            if not here:
+                for path in paths:
+                    words = [self._word(name, path, s) for s in choice.settings]
+                    self._require(matches, int(path[1]), words)
+                self._refuse(".".join(map(str, paths[0])), "the order of its blocks")
+            ways.append(here)
+        for combination in product(*ways):
             letters = dict(fixed)
             for _, _, more in combination:
                 letters.update(more)
-            yield _Words({name: option for name, option, _ in combination}, letters)
+            yield _Words({name: options for name, options, _ in combination}, letters)
+
+    def _word(self, name: str, path: Path, setting: Any) -> str:
+        """Return the block letters that an option of a pattern gives a stage."""
+        return patterns.tile(self.space.written(name, path, setting), self.depths[int(path[1])])
 
     def _require(
         self, matches: dict[str, dict[Place, _Match]], stage: int, words: list[str]
@@ -406,11 +434,16 @@ class _Search:
         return None
 
 
+def _as_set(value: Any) -> Any:
+    """Return routes as a set, since their order means nothing; other values as they are."""
+    return frozenset(value) if isinstance(value, (list, tuple)) else value
+
+
 @dataclass
 class _Words:
-    """patterns: pattern choice -> option; letters: place -> block letter of the space."""
+    """patterns: pattern choice -> its option, or none; letters: place -> block letter."""
 
-    patterns: dict[str, Value]
+    patterns: dict[str, set[Any]]
     letters: dict[Place, str]
 
 

@@ -205,6 +205,11 @@ class SearchSpace:
             )
         return point_config(name, self._definition.points[name])
 
+    @property
+    def fits_widths(self) -> bool:
+        """Whether widths are solved for, to land in the budget."""
+        return self._definition.fit is not None
+
     @cached_property
     def size(self) -> int:
         """How many points there are, exactly."""
