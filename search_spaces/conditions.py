@@ -129,7 +129,7 @@ class Reader:
         foreign = [v for v in wanted if freeze(v) not in held]
         if foreign or not wanted:
             unique = ", ".join(dict.fromkeys(show(v) for v in known))
-            self._fail(loc, f"no option of {choice.name} contains {show(foreign or value)}; "
+            self._fail(loc, f"no option of {choice.name} contains {show((foreign or [value])[0])}; "
                        f"they hold {unique}")  # fmt: skip
         shown = f"contains {' or '.join(show(v) for v in wanted)}"
         return Test(choice.name, "contains", tuple(freeze(v) for v in wanted), shown)

@@ -98,10 +98,12 @@ class ChoiceEntry(Entry):
             )
         if self.range is not None:
             low, high = self.range
-            if low > high or (high - low) % self.step:
+            if low > high:
+                raise ValueError(f"range {self.range} is empty; write [{high}, {low}]")
+            if (high - low) % self.step:
                 raise ValueError(
-                    f"range {self.range} with step {self.step}: the high end must be the low end "
-                    "plus a whole number of steps"
+                    f"range {self.range} does not end on a step of {self.step}; write "
+                    f"[{low}, {high - (high - low) % self.step}]"
                 )
         elif self.step != 1:
             raise ValueError("step belongs to range; remove it")

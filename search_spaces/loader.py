@@ -13,7 +13,7 @@ from itertools import combinations
 from pathlib import Path as FilePath
 from typing import Any, NoReturn
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from backbones import yaml_files
 from backbones.config import BackboneConfig
@@ -65,6 +65,12 @@ def read(document: Document, folder: FilePath | None = None) -> Definition:
 # --- base --------------------------------------------------------------------------------------
 
 
+class _Inline(BaseModel):
+    """Holds an inline base, so that mistakes in it are reported as base.<field>."""
+
+    base: BackboneConfig
+
+
 def _base(file: SpaceFile, document: Document, folder: FilePath | None) -> BackboneConfig:
     where = document.where(("base",))
     if isinstance(file.base, str):
@@ -76,9 +82,8 @@ def _base(file: SpaceFile, document: Document, folder: FilePath | None) -> Backb
             return load_config(str(beside) if is_file else file.base)
         except ConfigError as exc:
             raise SpaceError(f"{where}: base: {exc}") from None
-    lines = {loc[1:]: line for loc, line in document.lines.items() if loc[:1] == ("base",)}
-    inline = Document(file.base, document.source, lines)
-    return yaml_files.validate(BackboneConfig, inline, SpaceError)
+    inline = Document({"base": file.base}, document.source, document.lines)
+    return yaml_files.validate(_Inline, inline, SpaceError).base
 
 
 # --- choices -----------------------------------------------------------------------------------

@@ -68,9 +68,13 @@ def try_every_option(space: Definition) -> None:
                 continue
             forced = space.solver(one_of(name, [option])).walk(prefer_untried)
             if forced is None:
-                key = show(option) if isinstance(space.file.choices[name].options, dict) else index
+                entry = space.file.choices[name]
+                at: Loc = ("choices", name)
+                if entry.options is not None:
+                    labeled = isinstance(entry.options, dict)
+                    at = (*at, "options", show(option) if labeled else index)
                 space.fail(
-                    ("choices", name, "options" if choice.form == "options" else "range", key),
+                    at,
                     f"{show(option)} can never be chosen: the conditions and constraints exclude "
                     "it; remove it or relax them",
                 )
