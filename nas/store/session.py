@@ -69,6 +69,7 @@ class Store:
     def _transact(self, action: Callable[[Session], T]) -> T:
         engine = self.engine.execution_options(**{_WRITING: True})
         with Session(engine, expire_on_commit=False) as session, session.begin():
+            session.connection()  # takes the lock now, before anything is read
             return action(session)
 
     def _look(self, action: Callable[[Session], T]) -> T:

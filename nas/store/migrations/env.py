@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from alembic import context
 
-from nas.store.tables import PREFIX, VERSION_TABLE, Base
-
-
-def is_ours(name: str | None, kind: str, parents: Any) -> bool:
-    """Keep Optuna's tables, which live in the same database, out of sight."""
-    return kind != "table" or (name is not None and name.startswith(PREFIX))
-
+from nas.store.migrations.filters import is_ours
+from nas.store.tables import VERSION_TABLE, Base
 
 context.configure(
     connection=context.config.attributes["connection"],

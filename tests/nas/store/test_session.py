@@ -1,0 +1,184 @@
+"""Opening databases: what works, and what each mistake says."""
+
+import hashlib
+import sqlite3
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from nas.errors import StoreError
+from nas.store import mounts
+from nas.store.session import open_store, parse_url
+from nas.store.tables import REVISION
+
+
+def test_create_then_open_keeps_the_schema(url):
+    open_store(url, create=True).close()
+    store = open_store(url)
+    names = store.read(lambda s: s.execute(text("SELECT count(*) FROM nas_run")).scalar())
+    store.close()
+    assert names == 0
+
+
+def test_sqlite_uses_the_write_ahead_log(sqlite_url):
+    store = open_store(sqlite_url, create=True)
+    assert store.read(lambda s: s.execute(text("PRAGMA journal_mode")).scalar()) == "wal"
+    assert store.read(lambda s: s.execute(text("PRAGMA foreign_keys")).scalar()) == 1
+    store.close()
+
+
+def test_opening_for_reading_makes_nothing(tmp_path):
+    with pytest.raises(StoreError, match=r"no database at .*none\.db"):
+        open_store(f"sqlite:///{tmp_path}/none.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_file_that_is_no_database_is_named_and_untouched(tmp_path):
+    path = tmp_path / "notes.db"
+    path.write_text("these are my notes\n" * 100)
+    before = hashlib.sha256(path.read_bytes()).hexdigest()
+    for create in (False, True):
+        with pytest.raises(StoreError, match=r"notes\.db.* is not an SQLite database"):
+            open_store(f"sqlite:///{path}", create=create)
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.db"]
+
+
+def test_database_of_another_program_is_not_ours(tmp_path):
+    path = tmp_path / "other.db"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE t (x)")
+    connection.commit()
+    connection.close()
+    with pytest.raises(StoreError, match="holds no ScanNAS study"):
+        open_store(f"sqlite:///{path}")
+
+
+@pytest.mark.parametrize(
+    ("found", "says"), [("0000", "db upgrade"), ("9999", "newer ScanNAS")], ids=["older", "newer"]
+)
+def test_other_schema_is_refused_with_the_remedy(url, found, says):
+    store = open_store(url, create=True)
+    store.write(
+        lambda s: s.execute(text(f"UPDATE nas_alembic_version SET version_num = '{found}'"))
+    )
+    store.close()
+    for create in (False, True):
+        with pytest.raises(StoreError, match=f"schema {found}.*needs {REVISION}.*{says}"):
+            open_store(url, create=create)
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ("nas.db", "no database URL"),
+        ("mongodb://host/x", "mongodb is not supported"),
+        ("sqlite://", "memory only"),
+        ("sqlite:///:memory:", "memory only"),
+        ("postgresql://user:hush@127.0.0.1:1/x", "127.0.0.1"),
+    ],
+)
+def test_bad_url_is_one_line_with_a_remedy(bad, says):
+    with pytest.raises(StoreError, match=says) as caught:
+        open_store(bad, create=True)
+    assert "\n" not in str(caught.value)
+    assert "hush" not in str(caught.value)
+
+
+def test_password_is_never_shown(monkeypatch):
+    url = "postgresql://user:hush@127.0.0.1:1/x"
+    assert "hush" not in parse_url(url).render_as_string(hide_password=True)
+    with pytest.raises(StoreError) as caught:
+        open_store("post gres://user:hush@host")
+    assert "hush" not in str(caught.value)
+
+
+def test_wrong_password_is_not_retried(postgres_server, monkeypatch):
+    # The test server trusts everybody; what psycopg says of a refusal is what counts.
+    from sqlalchemy import exc
+
+    from nas.store import session
+
+    refused = exc.OperationalError(
+        "x", None, Exception('FATAL: password authentication failed for user "u"')
+    )
+    assert not session._is_passing(refused)
+    assert "check user and password" in str(session._as_store_error(refused, "postgresql://u@h/x"))
+
+
+def test_folder_in_place_of_a_file_is_refused(tmp_path):
+    with pytest.raises(StoreError, match="is a folder"):
+        open_store(f"sqlite:///{tmp_path}", create=True)
+
+
+def test_missing_driver_names_the_extra(monkeypatch):
+    from nas.store import session
+
+    def missing(*args, **kwargs):
+        raise ModuleNotFoundError("No module named 'psycopg'", name="psycopg")
+
+    monkeypatch.setattr(session, "create_engine", missing)
+    with pytest.raises(StoreError, match=r"psycopg; pip install 'scannas\[postgres\]'"):
+        open_store("postgresql://user@host/x")
+
+
+MOUNTS = r"""
+21 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw
+30 21 0:40 / /home rw - nfs4 server:/home rw
+31 30 0:41 / /home/me/scratch rw - xfs /dev/sdb1 rw
+32 21 0:42 / /mnt/my\040cloud rw - fuse.sshfs me@host: rw
+33 21 0:43 / /lustre rw - lustre ost@tcp:/l rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "type_", "network"),
+    [
+        ("/data/nas.db", "ext4", False),
+        ("/home/me/nas.db", "nfs4", True),
+        ("/home/me/scratch/nas.db", "xfs", False),
+        ("/homes/nas.db", "ext4", False),
+        ("/mnt/my cloud/nas.db", "fuse.sshfs", True),
+        ("/lustre/nas.db", "lustre", True),
+    ],
+)
+def test_mount_of_a_path_is_the_innermost(tmp_path, path, type_, network):
+    table = tmp_path / "mountinfo"
+    table.write_text(MOUNTS.strip() + "\n")
+    mount = mounts.mount_of(Path(path), table)
+    assert (mount.type, mount.is_network) == (type_, network)
+
+
+def test_sqlite_on_a_network_mount_is_refused_with_its_name(tmp_path, monkeypatch):
+    from nas.store import session
+
+    monkeypatch.setattr(
+        session, "mount_of", lambda path: mounts.Mount("/home", "nfs4", "server:/home")
+    )
+    with pytest.raises(StoreError, match=r"network mount '/home' \(nfs4\).*postgresql"):
+        open_store(f"sqlite:///{tmp_path}/nas.db", create=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unwritable_folder_is_refused(monkeypatch, tmp_path):
+    # Root may write anywhere, so the answer of the system is replaced.
+    from nas.store import session
+
+    monkeypatch.setattr(session.os, "access", lambda path, mode: False)
+    with pytest.raises(StoreError, match="permission denied"):
+        open_store(f"sqlite:///{tmp_path}/nas.db", create=True)
+
+
+def test_held_lock_is_waited_for(sqlite_url, tmp_path):
+    """A transaction that finds the file locked begins later; nothing fails."""
+    import threading
+
+    store = open_store(sqlite_url, create=True)
+    holder = sqlite3.connect(tmp_path / "nas.db", isolation_level=None, check_same_thread=False)
+    holder.execute("BEGIN IMMEDIATE")
+    threading.Timer(1.0, lambda: holder.execute("COMMIT")).start()
+    store.write(lambda s: None)
+    assert not holder.in_transaction
+    holder.close()
+    store.close()
