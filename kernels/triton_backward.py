@@ -11,6 +11,7 @@ the gradients of B and C, which are what costs here, then take a few shuffles fo
 Each block writes its own share of those sums; adding the shares afterwards has a fixed order.
 """
 
+# ruff: noqa: RUF005 - Triton compiles these functions, and knows no star in a tuple.
 from __future__ import annotations
 
 import triton
@@ -24,7 +25,8 @@ from kernels.triton_math import LN_2, LOG2_E, exp2, sigmoid, step_size
 def backward_kernel(  # type: ignore[no-untyped-def]
     grad_y, x, delta, A, B, C, D, bias, orders, states, starts, scratch,
     grad_x, grad_x_sum, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_bias,
-    batch, routes, tokens, inner, state, blocks, segments, segment_tokens, scale,
+    batch, routes, tokens, inner, state, programs, blocks, segments, segment_tokens,
+    scale,
     N: tl.constexpr, BD: tl.constexpr, U: tl.constexpr,
     X_PER_ROUTE: tl.constexpr, Y_PER_ROUTE: tl.constexpr, ORDERS_PER_IMAGE: tl.constexpr,
     SOFTPLUS: tl.constexpr, HAS_D: tl.constexpr, HAS_BIAS: tl.constexpr,
@@ -37,138 +39,147 @@ def backward_kernel(  # type: ignore[no-untyped-def]
     are added later; grad_x_sum (B, L, D) float32, with LOOP; grad_delta as delta;
     grad_A (B, segments, K, state, D), grad_D and grad_bias (B, segments, K, D), float32;
     grad_B, grad_C (blocks, B, K, L, state), float32; starts (B, K, segments, state, D), the
-    gradient of the state that comes from behind a segment; scratch (programs, 32 / U, N, BD).
-    Grid: as the forward.
+    gradient of the state that comes from behind a segment; scratch (grid, 32 / U, N, BD).
+    Grid: at most `programs`, which are those of the forward: fewer take several in turn, so that
+    the scratch memory is that of the warps that run at once.
     """
-    pid = tl.program_id(0)
-    block = pid % blocks
-    segment = pid // blocks % segments
-    if LOOP:
-        b = (pid // blocks).to(tl.int64)
-        first, last = 0, routes
-    else:
-        first = pid // (blocks * segments) % routes
-        b = (pid // (blocks * segments) // routes).to(tl.int64)
-        last = first + 1
-    channel = block * BD + tl.arange(0, BD)
+    lane = tl.arange(0, BD)
     n = tl.arange(0, N)
-    inside = channel < inner
     real = n < state
-    tile = n[:, None] * inner + channel[None, :]
-    in_tile = real[:, None] & inside[None, :]
-    begin = segment * segment_tokens
-    end = tl.minimum(begin + segment_tokens, tokens)
     checkpoints = (tokens + EVERY - 1) // EVERY
-    mine = scratch + pid.to(tl.int64) * (EVERY // U) * N * BD
-    mine = mine + n[:, None] * BD + tl.arange(0, BD)[None, :]
-
-    for k in range(first, last):
-        route = b * routes + k
-        x_base = (route if X_PER_ROUTE else b) * tokens * inner
-        x_rows = x + x_base + channel
-        y_rows = grad_y + (route if Y_PER_ROUTE else b) * tokens * inner + channel
-        d_base = route * tokens * inner
-        d_rows = delta + d_base + channel
-        b_rows = B + route * tokens * state + n
-        c_rows = C + route * tokens * state + n
-        order = orders + (route if ORDERS_PER_IMAGE else k) * tokens
-        share = ((block.to(tl.int64) * batch + b) * routes + k) * tokens * state + n
-        shift = tl.zeros([BD], tl.float32)
-        skip = tl.zeros([BD], tl.float32)
-        if HAS_BIAS:
-            shift = tl.load(bias + k * inner + channel, mask=inside, other=0.0)
-        if HAS_D:
-            skip = tl.load(D + k * inner + channel, mask=inside, other=0.0)
-        rate = tl.load(A + k * state * inner + tile, mask=in_tile, other=0.0) * LOG2_E
-        sum_A = tl.zeros([N, BD], tl.float32)
-        sum_D = tl.zeros([BD], tl.float32)
-        sum_bias = tl.zeros([BD], tl.float32)
-        if SEGMENTED:
-            at = (route * segments + segment) * state * inner
-            carried = tl.load(starts + at + tile, mask=in_tile, other=0.0)
+    mine = scratch + tl.program_id(0).to(tl.int64) * (EVERY // U) * N * BD
+    mine = mine + n[:, None] * BD + lane[None, :]
+    for pid in range(tl.program_id(0), programs, tl.num_programs(0)):
+        block = pid % blocks
+        segment = pid // blocks % segments
+        if LOOP:
+            b = (pid // blocks).to(tl.int64)
+            first, last = 0, routes
         else:
-            carried = tl.zeros([N, BD], tl.float32)
-        final = (end + EVERY - 1) // EVERY - 1
-        for back in range(0, final - begin // EVERY + 1):
-            chunk = final - back
-            stop = tl.minimum(chunk * EVERY + EVERY, end)
-            saved = (route * checkpoints + chunk) * state * inner
-            h = tl.load(states + saved + tile, mask=in_tile, other=0.0)
-            groups = (stop - chunk * EVERY + U - 1) // U
-            for group in range(0, groups):
-                tl.store(mine + group * N * BD, h)
-                for i in tl.static_range(U):
-                    t = chunk * EVERY + group * U + i
-                    valid = (tl.zeros([BD], tl.int32) + t) < stop
-                    token = tl.load(order + tl.minimum(t, end - 1)).to(tl.int64)
-                    u = tl.load(x_rows + token * inner, mask=inside, other=0.0).to(tl.float32)
-                    raw = tl.load(d_rows + token * inner, mask=inside, other=0.0).to(tl.float32)
-                    b_t = tl.load(b_rows + token * state, mask=real, other=0.0).to(tl.float32)
-                    d = step_size(raw + shift, valid, SOFTPLUS, FAST)
-                    h = exp2(d[None, :] * rate, FAST) * h + (d * u)[None, :] * b_t[:, None]
-            for group_back in range(0, groups):
-                group = groups - 1 - group_back
-                t0 = chunk * EVERY + group * U
-                h = tl.load(mine + group * N * BD)
-                before, decay, steps, us, gs, bs, cs, at = (), (), (), (), (), (), (), ()
-                raws = ()
-                for i in tl.static_range(U):
-                    valid = (tl.zeros([BD], tl.int32) + t0 + i) < stop
-                    token = tl.load(order + tl.minimum(t0 + i, end - 1)).to(tl.int64)
-                    g = tl.load(y_rows + token * inner, mask=valid & inside, other=0.0)
-                    u = tl.load(x_rows + token * inner, mask=inside, other=0.0)
-                    raw = tl.load(d_rows + token * inner, mask=inside, other=0.0)
-                    b_t = tl.load(b_rows + token * state, mask=real, other=0.0)
-                    c_t = tl.load(c_rows + token * state, mask=real, other=0.0)
-                    at = at + (token,)
-                    gs = gs + (g.to(tl.float32) * scale,)
-                    us = us + (u.to(tl.float32),)
-                    raws = raws + (raw.to(tl.float32) + shift,)
-                    bs = bs + (b_t.to(tl.float32),)
-                    cs = cs + (c_t.to(tl.float32),)
-                for i in tl.static_range(U):
-                    valid = (tl.zeros([BD], tl.int32) + t0 + i) < stop
-                    d = step_size(raws[i], valid, SOFTPLUS, FAST)
-                    steps = steps + (d,)
-                    before = before + (h,)
-                    a = exp2(d[None, :] * rate, FAST)
-                    decay = decay + (a,)
-                    h = a * h + (d * us[i])[None, :] * bs[i][:, None]
-                for i in tl.static_range(U - 1, -1, -1):
-                    valid = (tl.zeros([BD], tl.int32) + t0 + i) < stop
-                    present = (tl.zeros([N], tl.int32) + t0 + i) < stop
-                    to_c = tl.sum(h * gs[i][None, :], axis=1)
-                    grad_h = carried + cs[i][:, None] * gs[i][None, :]
-                    to_b = tl.sum(grad_h * (steps[i] * us[i])[None, :], axis=1)
-                    from_drive = tl.sum(grad_h * bs[i][:, None], axis=0)
-                    carried = grad_h * decay[i]
-                    through = carried * before[i]
-                    to_step = tl.sum(through * rate, axis=0) * LN_2
-                    sum_A += through * steps[i][None, :]
-                    h = before[i]
-                    to_x = from_drive * steps[i] + skip * gs[i]
-                    to_d = to_step + from_drive * us[i]
-                    if SOFTPLUS:
-                        to_d = to_d * sigmoid(raws[i], FAST)
-                    to_d = tl.where(valid, to_d, 0.0)
-                    sum_D += gs[i] * us[i]
-                    sum_bias += to_d
-                    row = at[i] * inner + channel
-                    here = valid & inside
-                    tl.store(grad_delta + d_base + row, to_d, mask=here)
-                    tl.store(grad_B + share + at[i] * state, to_b, mask=present & real)
-                    tl.store(grad_C + share + at[i] * state, to_c, mask=present & real)
-                    if LOOP:
-                        so_far = grad_x_sum + b * tokens * inner + row
-                        if k > 0:
-                            to_x += tl.load(so_far, mask=here, other=0.0)
-                        if k < routes - 1:
-                            tl.store(so_far, to_x, mask=here)
+            first = pid // (blocks * segments) % routes
+            b = (pid // (blocks * segments) // routes).to(tl.int64)
+            last = first + 1
+        channel = block * BD + lane
+        inside = channel < inner
+        tile = n[:, None] * inner + channel[None, :]
+        in_tile = real[:, None] & inside[None, :]
+        begin = segment * segment_tokens
+        end = tl.minimum(begin + segment_tokens, tokens)
+
+        for k in range(first, last):
+            route = b * routes + k
+            x_base = (route if X_PER_ROUTE else b) * tokens * inner
+            x_rows = x + x_base + channel
+            y_rows = grad_y + (route if Y_PER_ROUTE else b) * tokens * inner + channel
+            d_base = route * tokens * inner
+            d_rows = delta + d_base + channel
+            b_rows = B + route * tokens * state + n
+            c_rows = C + route * tokens * state + n
+            order = orders + (route if ORDERS_PER_IMAGE else k) * tokens
+            share = ((block.to(tl.int64) * batch + b) * routes + k) * tokens * state
+            b_share = grad_B + share + n
+            c_share = grad_C + share + n
+            to_delta = grad_delta + d_base
+            to_route = grad_x + d_base
+            to_image = grad_x + b * tokens * inner
+            image_sum = grad_x_sum + b * tokens * inner
+            shift = tl.zeros([BD], tl.float32)
+            skip = tl.zeros([BD], tl.float32)
+            if HAS_BIAS:
+                shift = tl.load(bias + k * inner + channel, mask=inside, other=0.0)
+            if HAS_D:
+                skip = tl.load(D + k * inner + channel, mask=inside, other=0.0)
+            rate = tl.load(A + k * state * inner + tile, mask=in_tile, other=0.0) * LOG2_E
+            sum_A = tl.zeros([N, BD], tl.float32)
+            sum_D = tl.zeros([BD], tl.float32)
+            sum_bias = tl.zeros([BD], tl.float32)
+            if SEGMENTED:
+                behind = starts + (route * segments + segment) * state * inner
+                carried = tl.load(behind + tile, mask=in_tile, other=0.0)
+            else:
+                carried = tl.zeros([N, BD], tl.float32)
+            final = (end + EVERY - 1) // EVERY - 1
+            for back in range(0, final - begin // EVERY + 1):
+                chunk = final - back
+                stop = tl.minimum(chunk * EVERY + EVERY, end)
+                saved = (route * checkpoints + chunk) * state * inner
+                h = tl.load(states + saved + tile, mask=in_tile, other=0.0)
+                groups = (stop - chunk * EVERY + U - 1) // U
+                for group in range(0, groups):
+                    tl.store(mine + group * N * BD, h)
+                    for i in tl.static_range(U):
+                        t = chunk * EVERY + group * U + i
+                        valid = (tl.zeros([BD], tl.int32) + t) < stop
+                        token = tl.load(order + tl.minimum(t, end - 1))
+                        u = tl.load(x_rows + token * inner, mask=inside, other=0.0).to(tl.float32)
+                        raw = tl.load(d_rows + token * inner, mask=inside, other=0.0).to(tl.float32)
+                        b_t = tl.load(b_rows + token * state, mask=real, other=0.0).to(tl.float32)
+                        d = step_size(raw + shift, valid, SOFTPLUS, FAST)
+                        h = exp2(d[None, :] * rate, FAST) * h + (d * u)[None, :] * b_t[:, None]
+                tl.debug_barrier()  # What one lane left in scratch another may read.
+                for group_back in range(0, groups):
+                    group = groups - 1 - group_back
+                    t0 = chunk * EVERY + group * U
+                    h = tl.load(mine + group * N * BD)
+                    before, decay, steps, us, gs, bs, cs, at = (), (), (), (), (), (), (), ()
+                    raws = ()
+                    for i in tl.static_range(U):
+                        valid = (tl.zeros([BD], tl.int32) + t0 + i) < stop
+                        token = tl.load(order + tl.minimum(t0 + i, end - 1))
+                        g = tl.load(y_rows + token * inner, mask=valid & inside, other=0.0)
+                        u = tl.load(x_rows + token * inner, mask=inside, other=0.0)
+                        raw = tl.load(d_rows + token * inner, mask=inside, other=0.0)
+                        b_t = tl.load(b_rows + token * state, mask=real, other=0.0)
+                        c_t = tl.load(c_rows + token * state, mask=real, other=0.0)
+                        at = at + (token,)
+                        gs = gs + (g.to(tl.float32) * scale,)
+                        us = us + (u.to(tl.float32),)
+                        raws = raws + (raw.to(tl.float32) + shift,)
+                        bs = bs + (b_t.to(tl.float32),)
+                        cs = cs + (c_t.to(tl.float32),)
+                    for i in tl.static_range(U):
+                        valid = (tl.zeros([BD], tl.int32) + t0 + i) < stop
+                        d = step_size(raws[i], valid, SOFTPLUS, FAST)
+                        steps = steps + (d,)
+                        before = before + (h,)
+                        a = exp2(d[None, :] * rate, FAST)
+                        decay = decay + (a,)
+                        h = a * h + (d * us[i])[None, :] * bs[i][:, None]
+                    for i in tl.static_range(U - 1, -1, -1):
+                        valid = (tl.zeros([BD], tl.int32) + t0 + i) < stop
+                        present = (tl.zeros([N], tl.int32) + t0 + i) < stop
+                        to_c = tl.sum(h * gs[i][None, :], axis=1)
+                        grad_h = carried + cs[i][:, None] * gs[i][None, :]
+                        to_b = tl.sum(grad_h * (steps[i] * us[i])[None, :], axis=1)
+                        from_drive = tl.sum(grad_h * bs[i][:, None], axis=0)
+                        carried = grad_h * decay[i]
+                        through = carried * before[i]
+                        to_step = tl.sum(through * rate, axis=0) * LN_2
+                        sum_A += through * steps[i][None, :]
+                        h = before[i]
+                        to_x = from_drive * steps[i] + skip * gs[i]
+                        to_d = to_step + from_drive * us[i]
+                        if SOFTPLUS:
+                            to_d = to_d * sigmoid(raws[i], FAST)
+                        to_d = tl.where(valid, to_d, 0.0)
+                        sum_D += gs[i] * us[i]
+                        sum_bias += to_d
+                        row = at[i] * inner + channel
+                        here = valid & inside
+                        tl.store(to_delta + row, to_d, mask=here)
+                        tl.store(b_share + at[i] * state, to_b, mask=present & real)
+                        tl.store(c_share + at[i] * state, to_c, mask=present & real)
+                        if LOOP:
+                            if k > 0:
+                                to_x += tl.load(image_sum + row, mask=here, other=0.0)
+                            if k < routes - 1:
+                                tl.store(image_sum + row, to_x, mask=here)
+                            else:
+                                tl.store(to_image + row, to_x, mask=here)
                         else:
-                            tl.store(grad_x + b * tokens * inner + row, to_x, mask=here)
-                    else:
-                        tl.store(grad_x + d_base + row, to_x, mask=here)
-        at_route = (b * segments + segment) * routes + k
-        tl.store(grad_A + at_route * state * inner + tile, sum_A, mask=in_tile)
-        tl.store(grad_D + at_route * inner + channel, sum_D, mask=inside)
-        tl.store(grad_bias + at_route * inner + channel, sum_bias, mask=inside)
+                            tl.store(to_route + row, to_x, mask=here)
+                tl.debug_barrier()
+            at_route = (b * segments + segment) * routes + k
+            tl.store(grad_A + at_route * state * inner + tile, sum_A, mask=in_tile)
+            tl.store(grad_D + at_route * inner + channel, sum_D, mask=inside)
+            tl.store(grad_bias + at_route * inner + channel, sum_bias, mask=inside)

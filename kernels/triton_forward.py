@@ -9,6 +9,7 @@ at the same time: `summary_kernel` finds where each segment would end from a sta
 `carry_kernel` chains these, and `forward_kernel` runs every segment from its true state.
 """
 
+# ruff: noqa: RUF005 - Triton compiles these functions, and knows no star in a tuple.
 from __future__ import annotations
 
 import triton
@@ -62,7 +63,10 @@ def forward_kernel(  # type: ignore[no-untyped-def]
         b_rows = B + route * tokens * N
         c_rows = C + route * tokens * N
         order = orders + (route if ORDERS_PER_IMAGE else k) * tokens
-        y_base = (b if MERGED else route) * tokens * inner
+        y_rows = y + (b if MERGED else route) * tokens * inner
+        kept_rows = ungated + (b if MERGED else route) * tokens * inner
+        route_rows = partial + route * tokens * inner
+        image_rows = partial + b * tokens * inner
         z_rows = z + b * tokens * inner + channel
         shift = tl.zeros([BD], tl.float32)
         skip = tl.zeros([BD], tl.float32)
@@ -73,11 +77,11 @@ def forward_kernel(  # type: ignore[no-untyped-def]
         decay_rate = ()
         h = ()
         for n in tl.static_range(N):
-            row = tl.load(A + (k * N + n) * inner + channel, mask=inside, other=0.0)
-            decay_rate = decay_rate + (row * LOG2_E,)
+            rate_n = tl.load(A + (k * N + n) * inner + channel, mask=inside, other=0.0)
+            decay_rate = decay_rate + (rate_n * LOG2_E,)
             if SEGMENTED:
-                at = ((route * segments + segment) * N + n) * inner
-                h = h + (tl.load(starts + at + channel, mask=inside, other=0.0),)
+                start_n = starts + ((route * segments + segment) * N + n) * inner
+                h = h + (tl.load(start_n + channel, mask=inside, other=0.0),)
             else:
                 h = h + (tl.zeros([BD], tl.float32),)
 
@@ -92,12 +96,12 @@ def forward_kernel(  # type: ignore[no-untyped-def]
                 raw = ()
                 for i in tl.static_range(U):
                     # Past the end the last token is read again, with a step of zero.
-                    here = tl.load(order + tl.minimum(t0 + i, end - 1)).to(tl.int64)
-                    token = token + (here,)
+                    token = token + (tl.load(order + tl.minimum(t0 + i, end - 1)),)
                 for i in tl.static_range(U):
-                    at = token[i] * inner
-                    u = u + (tl.load(x_rows + at, mask=inside, other=0.0).to(tl.float32),)
-                    raw = raw + (tl.load(d_rows + at, mask=inside, other=0.0).to(tl.float32),)
+                    x_row = tl.load(x_rows + token[i] * inner, mask=inside, other=0.0)
+                    d_row = tl.load(d_rows + token[i] * inner, mask=inside, other=0.0)
+                    u = u + (x_row.to(tl.float32),)
+                    raw = raw + (d_row.to(tl.float32),)
                 for i in tl.static_range(U):
                     valid = (tl.zeros([BD], tl.int32) + t0 + i) < end
                     d = step_size(raw[i] + shift, valid, SOFTPLUS, FAST)
@@ -115,26 +119,26 @@ def forward_kernel(  # type: ignore[no-untyped-def]
                     row = token[i] * inner + channel
                     if MERGE_LATER:
                         if ATOMIC:
-                            at = partial + b * tokens * inner + row
-                            tl.atomic_add(at, total, mask=here, sem="relaxed")
+                            tl.atomic_add(image_rows + row, total, mask=here, sem="relaxed")
                         else:
-                            tl.store(partial + route * tokens * inner + row, total, mask=here)
+                            tl.store(route_rows + row, total, mask=here)
                     else:
                         if LOOP:
-                            at = partial + b * tokens * inner + row
                             if k > 0:
-                                total += tl.load(at, mask=here, other=0.0)
+                                total += tl.load(image_rows + row, mask=here, other=0.0)
                             if k < routes - 1:
-                                tl.store(at, total, mask=here)
+                                tl.store(image_rows + row, total, mask=here)
                         if k == last - 1:
                             total = total * scale
                             if GATED:
                                 if SAVE:
-                                    tl.store(ungated + y_base + row, total, mask=here)
+                                    tl.store(kept_rows + row, total, mask=here)
                                 gate = tl.load(z_rows + token[i] * inner, mask=inside, other=0.0)
                                 gate = gate.to(tl.float32)
                                 total = total * gate * sigmoid(gate, FAST)
-                            tl.store(y + y_base + row, total, mask=here)
+                            tl.store(y_rows + row, total, mask=here)
+        if LOOP:
+            tl.debug_barrier()  # The next route reads what this one has added up.
 
 
 @triton.jit
@@ -174,8 +178,8 @@ def summary_kernel(  # type: ignore[no-untyped-def]
     decay_rate = ()
     h = ()
     for n in tl.static_range(N):
-        row = tl.load(A + (k * N + n) * inner + channel, mask=inside, other=0.0)
-        decay_rate = decay_rate + (row * LOG2_E,)
+        rate_n = tl.load(A + (k * N + n) * inner + channel, mask=inside, other=0.0)
+        decay_rate = decay_rate + (rate_n * LOG2_E,)
         h = h + (tl.zeros([BD], tl.float32),)
     time = tl.zeros([BD], tl.float32)
     for step in range(0, end - begin, U):
@@ -185,11 +189,12 @@ def summary_kernel(  # type: ignore[no-untyped-def]
         for i in tl.static_range(U):
             ahead = tl.minimum(step + i, end - begin - 1)
             here = tl.load(order + (end - 1 - ahead if REVERSE else begin + ahead))
-            token = token + (here.to(tl.int64),)
+            token = token + (here,)
         for i in tl.static_range(U):
-            at = token[i] * inner
-            value = value + (tl.load(rows + at, mask=inside, other=0.0).to(tl.float32),)
-            raw = raw + (tl.load(d_rows + at, mask=inside, other=0.0).to(tl.float32),)
+            row = tl.load(rows + token[i] * inner, mask=inside, other=0.0)
+            d_row = tl.load(d_rows + token[i] * inner, mask=inside, other=0.0)
+            value = value + (row.to(tl.float32),)
+            raw = raw + (d_row.to(tl.float32),)
         for i in tl.static_range(U):
             valid = (tl.zeros([BD], tl.int32) + step + i) < end - begin
             d = step_size(raw[i] + shift, valid, SOFTPLUS, FAST)

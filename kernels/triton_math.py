@@ -12,10 +12,9 @@ import triton.language as tl
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 LN_2 = tl.constexpr(0.6931471805599453)
-LINEAR_ABOVE = tl.constexpr(20.0)
-# atanh(s) / s in s^2 <= 1/9, as in kernels/lanes.py.
-T1, T2 = tl.constexpr(0.33333158), tl.constexpr(0.20012455)
-T3, T4 = tl.constexpr(0.13980301), tl.constexpr(0.14089167)
+# Minimax for 2 atanh(s) / s in s^2 <= 1/9, relative error 1.6e-7. Fitted for this file.
+T0, T1 = tl.constexpr(1.99999964), tl.constexpr(0.66676003)
+T2, T3 = tl.constexpr(0.39589462), tl.constexpr(0.34226051)
 
 
 @triton.jit
@@ -48,8 +47,7 @@ def softplus(x, FAST: tl.constexpr):  # type: ignore[no-untyped-def]
     e = exp2(-tl.abs(x) * LOG2_E, FAST)
     s = e * reciprocal(2.0 + e, FAST)
     q = s * s
-    series = 1.0 + q * (T1 + q * (T2 + q * (T3 + q * T4)))
-    return tl.where(x > LINEAR_ABOVE, x, tl.maximum(x, 0.0) + 2.0 * s * series)
+    return tl.maximum(x, 0.0) + s * (T0 + q * (T1 + q * (T2 + q * T3)))
 
 
 @triton.jit

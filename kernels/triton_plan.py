@@ -57,7 +57,7 @@ def forward_block(inner: int, state: int) -> tuple[int, int]:
 
 def backward_block(inner: int, state: int) -> tuple[int, int]:
     """Return channels a warp and tokens a group of the backward: tiles of 512 at most."""
-    return _fit(max(8, min(128, 512 // power_of_two(state))), inner), 4
+    return _fit(max(8, min(128, 512 // power_of_two(state))), inner), 2 if state > 1 else 4
 
 
 def _fit(widest: int, inner: int) -> int:

@@ -24,8 +24,12 @@ from kernels.triton_plan import Plan, backward_block, forward_block, make_plan, 
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET", "0") == "1"
 LAUNCH: dict[str, Any] = {} if INTERPRETED else {"enable_fp_fusion": True, "num_stages": 1}
+FEW_REGISTERS: dict[str, Any] = {} if INTERPRETED else {"maxnreg": 128}
+"""For the forward up to 16 states: 16 warps a multiprocessor; it fits without spilling."""
 ELEMENTS = 1024
 """Elements a program of the elementwise kernels."""
+WARPS_AT_ONCE = 8
+"""Warps of the backward that a multiprocessor holds: its 255 registers leave room for eight."""
 MOST_IN_AN_IMAGE = 2**31 - 1
 
 __all__ = ["CHECKPOINT_EVERY", "backward", "forward"]
@@ -73,10 +77,10 @@ class _Inputs:
     ) -> None:
         self.batch, self.routes, self.tokens, self.inner = delta.shape
         self.state = A.shape[2]
-        if self.tokens * self.inner > MOST_IN_AN_IMAGE:
+        if self.tokens * max(self.inner, self.state) > MOST_IN_AN_IMAGE:
             raise KernelError(
-                f"an image of {self.tokens} tokens x {self.inner} channels has more than 2^31 "
-                "elements; split its channels"
+                f"an image of {self.tokens} tokens x {self.inner} channels, {self.state} states "
+                "has more than 2^31 elements a route; split its channels"
             )
         self.x, self.delta = x.contiguous(), delta.contiguous()
         self.B, self.C = B.contiguous(), C.contiguous()
@@ -192,6 +196,7 @@ def forward(
             HAS_BIAS=delta_bias is not None, GATED=z is not None, LOOP=loops,
             MERGE_LATER=merges_later, MERGED=s.merged, SEGMENTED=plan.segments > 1, SAVE=save,
             ATOMIC=atomic, FAST=not INTERPRETED, num_warps=1, **LAUNCH,
+            **(FEW_REGISTERS if s.state <= 16 else {}),
         )  # fmt: skip
         if partial is not None and merges_later:
             plane = s.tokens * s.inner
@@ -237,7 +242,8 @@ def backward(
     per_part = (s.batch * plan.segments, s.routes)
     grad_A = s.empty(*per_part, s.state, s.inner)
     grad_D, grad_bias = s.empty(*per_part, s.inner), s.empty(*per_part, s.inner)
-    scratch = s.empty(programs, CHECKPOINT_EVERY // plan.unroll, padded, plan.block)
+    grid = min(programs, WARPS_AT_ONCE * _processors(x.device))
+    scratch = s.empty(grid, CHECKPOINT_EVERY // plan.unroll, padded, plan.block)
     with _on(x.device):
         if z is not None:
             given, grad = grad, torch.empty_like(grad)
@@ -253,12 +259,12 @@ def backward(
         if plan.segments > 1:
             starts = s.segment_starts(plan, grad, s.C, not s.merged, reverse=True)
         if programs:
-            backward_kernel[(programs,)](
+            backward_kernel[(grid,)](
                 grad, s.x, s.delta, s.A, s.B, s.C, s.or_any(s.D), s.or_any(s.bias), s.orders,
                 states, s.or_any(starts), scratch, grad_x, s.or_any(x_sum), grad_delta,
                 grad_A, grad_B, grad_C, grad_D, grad_bias,
-                s.batch, s.routes, s.tokens, s.inner, s.state, blocks, plan.segments,
-                plan.segment_tokens, s.scale,
+                s.batch, s.routes, s.tokens, s.inner, s.state, programs, blocks,
+                plan.segments, plan.segment_tokens, s.scale,
                 N=padded, BD=plan.block, U=plan.unroll, X_PER_ROUTE=s.per_route,
                 Y_PER_ROUTE=not s.merged, ORDERS_PER_IMAGE=s.per_image, SOFTPLUS=s.softplus,
                 HAS_D=D is not None, HAS_BIAS=delta_bias is not None, LOOP=loops,
