@@ -1,0 +1,408 @@
+"""What the proxy can rank: intraclass correlation, and which kinds of choice it sees.
+
+Trains a fixed panel of designs, all fitted to 4.5 GFLOPs, with several seeds each, and asks two
+things. Are scores of one design closer to each other than to those of others (ICC)? And for
+each kind of choice, do designs that differ in it alone score differently (eta squared, F test)?
+
+    python benchmarks/proxy_reliability.py                 # the panel: 12 designs x 3 seeds
+    python benchmarks/proxy_reliability.py --extended      # more levels of some choices
+    python benchmarks/proxy_reliability.py --report        # no training: read what was measured
+    python benchmarks/proxy_reliability.py --markdown      # the table for the README
+
+Every run is appended to a file as it ends, and is not repeated: an interrupted benchmark goes on
+where it stopped. Run it on an idle machine; scores do not depend on load, seconds do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import platform
+import statistics
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from backbones.config import BackboneConfig  # noqa: E402
+from nas.proxies.recipe import Recipe, default_recipe  # noqa: E402
+from nas.proxies.reliability import ChoiceReliability, Reliability  # noqa: E402
+from search_spaces.fit import Band, fit_widths  # noqa: E402
+
+RESULTS = ROOT / "benchmarks" / "results"
+SHIPPED = ROOT / "nas" / "proxies" / "reliability.json"
+GFLOPS = 4.5
+ALPHA = 0.05
+ICC_BAR, SECONDS_BAR = 0.7, 25.0
+SEEDS = 3
+
+# --- the panel ---------------------------------------------------------------------------------
+
+Row = dict[str, Any]
+SHALLOW, DEEP = (2, 2, 2, 2), (2, 2, 8, 2)
+
+
+@dataclass(frozen=True)
+class Design:
+    """A design by its choices. `first` is the mixer of stages 1 and 2, as in QuadMamba."""
+
+    first: str = "quadtree"
+    levels: tuple[int, ...] = (2, 4)
+    shift: bool = False
+    d_state: int = 1
+    depths: tuple[int, ...] = SHALLOW
+
+    @property
+    def name(self) -> str:
+        """A short name that tells every choice."""
+        parts = [self.first]
+        if self.first == "quadtree":
+            parts.append("-".join(map(str, self.levels)))
+        parts += ["shift"] * self.shift + [f"N{self.d_state}"] * (self.d_state > 1)
+        return " ".join([*parts, "deep" if self.depths == DEEP else "shallow"])
+
+    def config(self) -> BackboneConfig:
+        """Return the design at 4.5 GFLOPs (224 px, fvcore)."""
+        gated: dict[str, Any] = {"mixer": {"kind": "gated_conv"}}
+        ffn = {"ratio": 4.0}
+        first: Any = self.first
+        if first == "quadtree":
+            first = {"kind": "quadtree", "levels": list(self.levels)}
+        early: dict[str, Any] = {"order": first, "d_state": self.d_state}
+        if self.shift:
+            early["shift"] = "omni"
+        blocks: dict[str, Any] = {
+            "q": {"mixer": {"kind": "ssm", **early}, "ffn": ffn},
+            "s": {"mixer": {"kind": "ssm", "order": "cross", "d_state": self.d_state}, "ffn": ffn},
+            "g": gated,
+        }
+        patterns = ["q", "q", "s", "s"]
+        if self.first in ("gated_conv", "mixed"):
+            blocks["q"]["mixer"]["order"] = {"kind": "quadtree", "levels": list(self.levels)}
+            patterns = ["g"] * 4 if self.first == "gated_conv" else ["qg", "qg", "sg", "sg"]
+        stages = [
+            {"width": 64 * 2**i, "depth": depth, "pattern": pattern}
+            | ({"downsample": "conv3x3"} if i else {})
+            for i, (depth, pattern) in enumerate(zip(self.depths, patterns))
+        ]
+        used = set("".join(patterns))
+        raw = {"blocks": {k: v for k, v in blocks.items() if k in used}, "stages": stages}
+        config = BackboneConfig.model_validate(raw)
+        limit = GFLOPS * 1e9
+        return fit_widths(config, [Band("flops", 0.95 * limit, limit)])
+
+
+def crossed(**choices: Any) -> list[Design]:
+    """Return a design at both depths."""
+    return [Design(**choices, depths=depths) for depths in (SHALLOW, DEEP)]
+
+
+# Each kind of choice varies against the same base, at two depths: 36 runs serve all.
+PANEL: list[Design] = [
+    *crossed(),
+    *crossed(first="gated_conv"),
+    *crossed(first="cross"),
+    *crossed(levels=(4, 8)),
+    *crossed(shift=True),
+    *crossed(d_state=8),
+]
+
+EXTENSION: list[Design] = [
+    Design(first="mixed"),
+    *(Design(first=order) for order in ("bidirectional", "snake", "hilbert")),
+    *(Design(levels=levels) for levels in ((2, 8), (2, 4, 8))),
+]
+
+KINDS = ("mixer", "depth", "scan order", "quadtree resolutions", "shift", "d_state")
+
+
+def level_of(kind: str, d: Design) -> tuple[str, Any] | None:
+    """Return (level, block) of a design in the test of `kind`, None where it takes no part.
+
+    Designs of one block differ in that choice alone.
+    """
+    ordered = d.first not in ("gated_conv", "mixed")
+    plain = d.levels == (2, 4) and not d.shift and d.d_state == 1
+    if kind == "depth":
+        return "-".join(map(str, d.depths)), (d.first, d.levels, d.shift, d.d_state)
+    if kind == "mixer":
+        if not plain or d.first not in ("quadtree", "gated_conv", "mixed"):
+            return None
+        return {"quadtree": "ssm"}.get(d.first, d.first), d.depths
+    if kind == "scan order":
+        return (d.first, d.depths) if ordered and plain else None
+    if d.first != "quadtree":
+        return None
+    if kind == "quadtree resolutions":
+        fits = not d.shift and d.d_state == 1
+        return ("-".join(map(str, d.levels)), d.depths) if fits else None
+    if d.levels != (2, 4):
+        return None
+    if kind == "shift":
+        return ("omni" if d.shift else "none", d.depths) if d.d_state == 1 else None
+    return (str(d.d_state), d.depths) if not d.shift else None
+
+
+# --- statistics --------------------------------------------------------------------------------
+
+
+def icc(groups: list[list[float]], alpha: float = ALPHA) -> tuple[float, float, float]:
+    """Return ICC(1) of single runs with its interval: the share of variance between groups.
+
+    Source: Shrout and Fleiss 1979, ICC(1,1); the interval from the F distribution.
+    """
+    k = len(groups[0])
+    n = len(groups)
+    if any(len(g) != k for g in groups):
+        raise ValueError("every design needs the same number of runs")
+    x = np.array(groups)
+    between = k * x.mean(1).var(ddof=1)
+    within = x.var(axis=1, ddof=1).mean()
+    f = between / within
+    low = f / stats.f.ppf(1 - alpha / 2, n - 1, n * (k - 1))
+    high = f * stats.f.ppf(1 - alpha / 2, n * (k - 1), n - 1)
+    return tuple(float((v - 1) / (v + k - 1)) for v in (f, low, high))  # type: ignore[return-value]
+
+
+def choice_test(kind: str, rows: Iterable[tuple[Design, float]]) -> ChoiceReliability:
+    """Test whether the levels of a choice score differently, blocks taken out.
+
+    score = block + level + noise by least squares; the F test of the level against the rest.
+    eta squared is the level's share of what the blocks leave.
+    """
+    placed = [(p, score) for d, score in rows if (p := level_of(kind, d)) is not None]
+    shared = {b for (_, b), _ in placed}
+    shared = {b for b in shared if len({lv for (lv, c), _ in placed if c == b}) > 1}
+    placed = [row for row in placed if row[0][1] in shared]
+    levels = sorted({lv for (lv, _), _ in placed})
+    blocks = sorted({b for (_, b), _ in placed}, key=str)
+    y = np.array([score for _, score in placed])
+    block = np.array([[b == c for c in blocks] for (_, b), _ in placed], dtype=float)
+    level = np.array([[lv == m for m in levels[1:]] for (lv, _), _ in placed], dtype=float)
+
+    def residual(x: np.ndarray) -> float:
+        beta = np.linalg.lstsq(x, y, rcond=None)[0]
+        return float(((y - x @ beta) ** 2).sum())
+
+    left, rest = residual(block), residual(np.hstack([block, level]))
+    df1, df2 = len(levels) - 1, len(y) - len(blocks) - len(levels) + 1
+    noise = rest / df2
+    explained = left - rest
+    p = float(stats.f.sf(explained / df1 / noise, df1, df2))
+    beta = np.linalg.lstsq(np.hstack([block, level]), y, rcond=None)[0]
+    effects = [0.0, *beta[len(blocks) :]]
+    return ChoiceReliability(
+        kind=kind,
+        levels=tuple(levels),
+        runs=len(y),
+        eta_squared=explained / left,
+        epsilon_squared=(explained - df1 * noise) / left,
+        p_value=p,
+        spread=float(max(effects) - min(effects)),
+        seen=p < ALPHA,
+    )
+
+
+# --- running -----------------------------------------------------------------------------------
+
+
+def read(path: Path, recipe: Recipe) -> list[Row]:
+    """Return the runs of this recipe that a file holds."""
+    if not path.exists():
+        return []
+    rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    return [r for r in rows if r["recipe"] == recipe.fingerprint()]
+
+
+def run(designs: list[Design], seeds: int, recipe: Recipe, device: str, path: Path) -> None:
+    """Train every (design, seed) that the file does not hold yet, seed by seed."""
+    from rich.console import Console
+
+    from nas.proxies.training import train_proxy
+
+    console = Console()
+    done = {(r["design"], r["seed"]) for r in read(path, recipe)}
+    todo = [(s, d) for s in range(seeds) for d in designs if (d.name, s) not in done]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for n, (seed, design) in enumerate(todo, 1):
+        config = design.config()
+        result = train_proxy(config, recipe, seed=seed, device=device, report=lambda m: None)
+        row = {
+            "design": design.name,
+            "seed": seed,
+            "score": result.score,
+            "top1": result.top1,
+            "val_loss": result.val_loss,
+            "seconds": round(result.seconds, 2),
+            "widths": [stage.width for stage in config.stages],
+            "proxy_flops": result.proxy_flops,
+            "backend": result.backend,
+            "notes": list(result.notes),
+            "recipe": recipe.fingerprint(),
+        }
+        with path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        console.print(
+            f"{n}/{len(todo)}  {design.name:28} seed {seed}  {result.score:.4f}"
+            f"  {result.seconds:.1f} s",
+            highlight=False,
+        )
+
+
+def summarize(
+    rows: list[Row], designs: list[Design], recipe: Recipe, device: str, key: str = "score"
+) -> Reliability:
+    """Turn runs into the numbers that ship."""
+    by_name = {d.name: d for d in designs}
+    rows = [r for r in rows if r["design"] in by_name]
+    panel = {d.name: [r[key] for r in rows if r["design"] == d.name] for d in PANEL}
+    least = min(len(v) for v in panel.values())
+    if least < 2:
+        missing = [name for name, v in panel.items() if len(v) < 2]
+        raise SystemExit(f"fewer than 2 runs of {missing[0]!r}; run without --report first")
+    value, low, high = icc([v[:least] for v in panel.values()])
+    within = [statistics.variance(v) for v in panel.values()]
+    pairs = [(by_name[r["design"]], r[key]) for r in rows]
+    seconds = [r["seconds"] for r in rows]
+    return Reliability(
+        date=datetime.date.today().isoformat(),
+        device=describe(device, recipe),
+        versions={p: metadata.version(p) for p in ("torch", "timm", "numba", "numpy")},
+        recipe_fingerprint=recipe.fingerprint(),
+        score=recipe.score if key == "score" else key,
+        designs=len(PANEL),
+        seeds=least,
+        icc=value,
+        icc_low=low,
+        icc_high=high,
+        median_seconds=statistics.median(seconds),
+        longest_seconds=max(seconds),
+        noise=statistics.mean(within) ** 0.5,
+        alpha=ALPHA,
+        choices=tuple(choice_test(kind, pairs) for kind in KINDS),
+    )
+
+
+def describe(device: str, recipe: Recipe) -> str:
+    """Name the device in words."""
+    if device.startswith("cuda"):
+        import torch
+
+        return str(torch.cuda.get_device_name(device))
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [n for n in cpuinfo.read_text().splitlines() if n.startswith("model name")]
+        model = names[0].partition(":")[2].strip() if names else model
+    return f"{model}, {recipe.threads} threads"
+
+
+# --- showing -----------------------------------------------------------------------------------
+
+
+def cells(r: Reliability) -> list[tuple[str, ...]]:
+    """Return the rows of the table of choices."""
+    return [
+        (
+            c.kind,
+            ", ".join(c.levels),
+            str(c.runs),
+            f"{c.eta_squared:.2f}",
+            "< 0.001" if c.p_value < 0.001 else f"{c.p_value:.3f}",
+            f"{c.spread:.3f}",
+            "yes" if c.seen else "no",
+        )
+        for c in r.choices
+    ]
+
+
+HEADER = ("choice", "levels", "runs", "variance explained", "p", "spread", "seen")
+
+
+def headline(r: Reliability) -> str:
+    """Say the intraclass correlation and the time in one line."""
+    return (
+        f"ICC {r.icc:.2f} (95 % {r.icc_low:.2f} to {r.icc_high:.2f}; bar {ICC_BAR}), "
+        f"{r.designs} designs x {r.seeds} seeds, noise {r.noise:.4f} {r.score}, "
+        f"{r.median_seconds:.0f} s a run, longest {r.longest_seconds:.0f} s (bar {SECONDS_BAR:.0f})"
+    )
+
+
+def show(r: Reliability, rows: list[Row], designs: list[Design]) -> None:
+    """Print designs and choices as tables."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table("design", "widths at 4.5 GFLOPs", "scores", "mean", "top-1", "loss", "s")
+    order = {d.name: [x for x in rows if x["design"] == d.name] for d in designs}
+    for name, runs in sorted(
+        order.items(), key=lambda item: -sum(x["score"] for x in item[1]) / max(1, len(item[1]))
+    ):
+        if runs:
+            mean = {k: statistics.mean(x[k] for x in runs) for k in ("score", "top1", "val_loss")}
+            table.add_row(
+                name,
+                " ".join(map(str, runs[0]["widths"])),
+                " ".join(f"{x['score']:.3f}" for x in runs),
+                *(f"{v:.4f}" for v in mean.values()),
+                f"{statistics.median(x['seconds'] for x in runs):.1f}",
+            )
+    console.print(table)
+    choices = Table(*HEADER)
+    for row in cells(r):
+        choices.add_row(*row)
+    console.print(choices)
+    console.print(headline(r), highlight=False)
+
+
+def markdown(r: Reliability) -> str:
+    """Return the README's table."""
+    lines = [headline(r) + ".", "", " | ".join(("", *HEADER, "")).strip()]
+    lines.append("|" + " --- |" * len(HEADER))
+    lines += ["| " + " | ".join(row) + " |" for row in cells(r)]
+    lines += ["", f"{r.device}; {r.date}."]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--recipe", type=Path, help="a recipe file; default: the device's own")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--extended", action="store_true", help="more levels of some choices")
+    parser.add_argument("--runs", type=Path, help="JSON lines, appended to")
+    parser.add_argument("--report", action="store_true", help="train nothing")
+    parser.add_argument("--markdown", action="store_true", help="train nothing, print Markdown")
+    parser.add_argument("--ship", action="store_true", help=f"write {SHIPPED.name}")
+    args = parser.parse_args()
+    recipe = Recipe.load(args.recipe) if args.recipe else default_recipe(args.device)
+    today = datetime.date.today().isoformat()
+    runs = args.runs or RESULTS / f"proxy_runs_{recipe.fingerprint()[:8]}.jsonl"
+    if not (args.report or args.markdown):
+        run(PANEL + EXTENSION * args.extended, args.seeds, recipe, args.device, runs)
+    designs = PANEL + EXTENSION
+    rows = read(runs, recipe)
+    summary = summarize(rows, designs, recipe, args.device)
+    if args.markdown:
+        print(markdown(summary))
+        return
+    show(summary, rows, designs)
+    data = summary.model_dump(mode="json", by_alias=True)
+    out = RESULTS / f"proxy_reliability_{today}.json"
+    out.write_text(json.dumps(data | {"recipe": recipe.to_dict(), "runs": rows}, indent=1) + "\n")
+    if args.ship:
+        SHIPPED.write_text(json.dumps(data, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
