@@ -18,7 +18,6 @@ from kernels.errors import KernelError
 from kernels.reference import ScanGradients
 from kernels.threads import run_slices
 
-CHECKPOINT_EVERY = CHUNK
 SERIAL_BELOW = 1 << 15
 """Token-states under which a call stays on its own thread: a region costs some 50 us."""
 SLICES_PER_THREAD = 4
@@ -93,6 +92,12 @@ class _Arguments:
         return (*lead, self.tokens, self.inner)
 
 
+def states_shape(delta: Tensor, state: int) -> tuple[int, ...]:
+    """Return the shape of the states that the forward keeps: one before every chunk."""
+    batch, routes, tokens, inner = delta.shape
+    return batch, routes, -(-tokens // CHUNK), state, inner
+
+
 def forward(
     x: Tensor,
     delta: Tensor,
@@ -113,9 +118,7 @@ def forward(
     """
     a = _Arguments(x, delta, A, B, C, D, delta_bias, orders, delta_softplus, merge)
     y = torch.empty(a.y_shape, dtype=torch.float32)
-    chunks = -(-a.tokens // CHUNK)
-    kept = (a.batch, a.routes, chunks, a.state, a.inner) if save else (0,)
-    states = torch.empty(kept, dtype=torch.float32)
+    states = torch.empty(states_shape(delta, a.state) if save else (0,), dtype=torch.float32)
     ungated = torch.empty(a.y_shape if save and z is not None else (0,), dtype=torch.float32)
     gate = np.empty(0, np.float32) if z is None else _flat(z)
     _run(

@@ -113,12 +113,10 @@ def _saved_shapes(
     x: Tensor, delta: Tensor, A: Tensor, z: Tensor | None, merge: str, backend: str, save: bool
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the shapes of what a forward keeps for its backward: states, and y ungated."""
-    if not save or backend == "reference":
+    if not save:
         return (0,), (0,)
-    batch, routes, tokens, inner = delta.shape
-    chunks = -(-tokens // backend_module(backend).CHECKPOINT_EVERY)
-    states = (batch, routes, chunks, A.shape[2], inner)
-    return states, (0,) if z is None else _y_shape(delta, merge)
+    states = backend_module(backend).states_shape(delta, A.shape[2])
+    return states, (0,) if z is None or backend == "reference" else _y_shape(delta, merge)
 
 
 def _y_shape(delta: Tensor, merge: str) -> tuple[int, ...]:

@@ -198,6 +198,11 @@ def scan_backward(
     )
 
 
+def states_shape(delta: Tensor, state: int) -> tuple[int, ...]:
+    """Return the shape of what the forward keeps for the backward: nothing."""
+    return (0,)
+
+
 def forward(
     x: Tensor,
     delta: Tensor,

@@ -32,8 +32,6 @@ WARPS_AT_ONCE = 8
 """Warps of the backward that a multiprocessor holds: its 255 registers leave room for eight."""
 MOST_IN_AN_IMAGE = 2**31 - 1
 
-__all__ = ["CHECKPOINT_EVERY", "backward", "forward"]
-
 if tuple(int(part) for part in triton.__version__.split(".")[:2]) < (3, 4):
     raise ImportError(f"triton {triton.__version__} is too old; 3.4 or newer is needed")
 
@@ -144,6 +142,12 @@ class _Inputs:
         return starts
 
 
+def states_shape(delta: Tensor, state: int) -> tuple[int, ...]:
+    """Return the shape of the states that the forward keeps: one before every 32 tokens."""
+    batch, routes, tokens, inner = delta.shape
+    return batch, routes, -(-tokens // CHECKPOINT_EVERY), state, inner
+
+
 def forward(
     x: Tensor,
     delta: Tensor,
@@ -169,8 +173,7 @@ def forward(
     y = torch.empty((*lead, s.tokens, s.inner), dtype=x.dtype, device=x.device)
     keeps_y = save and z is not None
     ungated = torch.empty(y.shape if keeps_y else (0,), dtype=x.dtype, device=x.device)
-    chunks = -(-s.tokens // CHECKPOINT_EVERY)
-    states = s.empty(*((s.batch, s.routes, chunks, s.state, s.inner) if save else (0,)))
+    states = s.empty(*(states_shape(delta, s.state) if save else (0,)))
     partial = None
     if loops:
         partial = s.empty(s.batch, s.tokens, s.inner)
