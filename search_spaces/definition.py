@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -53,10 +53,14 @@ class Definition:
         path = ".".join(str(p) for p in loc)
         raise SpaceError(f"{self.document.where(loc)}: {path}: {message}")
 
-    def solver(self, *extra: Reduced, only: Mapping[str, Sequence[Value]] | None = None) -> Solver:
-        """Return a solver of this space with more rules, or with fewer options."""
+    def solver(
+        self,
+        only: Mapping[str, Sequence[Value]] | None = None,
+        required: Collection[str] = (),
+    ) -> Solver:
+        """Return a solver of this space, with fewer options or with choices that must exist."""
         options = {n: (only or {}).get(n, c.options) for n, c in self.choices.items()}
-        return Solver(options, self.whens, [*self.rules, *extra])
+        return Solver(options, self.whens, self.rules, required)
 
     def written(self, name: str, path: Path, setting: Any) -> Any:
         """Return what a choice writes to one of its paths, given what its option stands for."""

@@ -121,8 +121,8 @@ def fit_widths(
 
     Widths are multiples of `step` in about the config's own ratios; all other bands are kept
     too. One percent below the top of the first band weighs as much as one percent of mean
-    deviation from the ratios. A network with few stages, whose multiples of `step` leap over the
-    band, gets multiples of step / 2, step / 4, ... down to 2. Deterministic.
+    deviation from the ratios. Where multiples of `step` leap over the band, as with one stage they
+    may, it takes multiples of step / 2, step / 4, ... down to 2. Deterministic.
     Units: as `Band`; image_size in pixels.
     Raises: UnreachableError, a SpaceError that names the nearest reachable cost.
     """
@@ -135,7 +135,8 @@ def fit_widths(
         found = _fit(counter, shape, finer)
         if found is not None:
             return with_widths(config, found.widths)
-        if finer % 2 or finer // 2 < FINEST_STEP:
+        too_large = _climb(counter, shape, 0.0, finer)[0] is None
+        if too_large or finer % 2 or finer // 2 < FINEST_STEP:
             raise _unreachable(counter, shape, finer, image_size, convention)
         finer //= 2
 

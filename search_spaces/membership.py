@@ -61,7 +61,7 @@ class _Search:
         self._filter_stages()
         self._filter_outside()
         matches = self._block_matches()
-        first_empty = ""
+        torn = ""
         for words in islice(self._words(matches), MAX_WORDS):
             domains = dict(self.allowed)
             for place, letter in words.letters.items():
@@ -71,17 +71,30 @@ class _Search:
             found = self._compare(domains)
             if found is not None:
                 return found
-            empty = [n for n in self.space.choices if n in domains and not domains[n]]
-            first_empty = first_empty or (empty[0] if empty else "")
-        sets = ", ".join(self.space.choices[first_empty].sets) if first_empty else ""
+            torn = torn or self._torn(domains)
+        sets = ", ".join(self.space.choices[torn].sets) if torn else ""
         raise SpaceError(
             f"not in space {self.space.file.name}: "
             + (
-                f"no one value of {first_empty} ({sets}) suits all blocks"
-                if first_empty
+                f"no one value of {torn} ({sets}) suits all blocks"
+                if torn
                 else "each field is possible, but not all together under the constraints"
             )
         )
+
+    def _torn(self, domains: dict[str, set[Any]]) -> str:
+        """Return a choice without a value for all blocks that alone stands in the way."""
+        for name in domains:
+            rest = {n: options for n, options in domains.items() if n != name}
+            if not domains[name] and self.space.solver(self._only(rest)).feasible():
+                return name
+        return ""
+
+    def _only(self, domains: dict[str, set[Any]]) -> dict[str, list[Value]]:
+        return {
+            name: [o for o in self.space.choices[name].options if freeze(o) in options]
+            for name, options in domains.items()
+        }
 
     def _refuse(self, field: str, found: Any) -> None:
         raise SpaceError(
@@ -252,11 +265,7 @@ class _Search:
 
     def _compare(self, domains: dict[str, set[Any]]) -> Choices | None:
         """Return the first point within the domains that is the design."""
-        only = {
-            name: [o for o in self.space.choices[name].options if freeze(o) in options]
-            for name, options in domains.items()
-        }
-        for point in islice(self.space.solver(only=only).points(), MAX_POINTS):
+        for point in islice(self.space.solver(self._only(domains)).points(), MAX_POINTS):
             try:
                 built = self.space.assemble(point)
             except (ValidationError, SpaceError):

@@ -15,7 +15,6 @@ from backbones.yaml_files import Loc
 from search_spaces.choices import Value, freeze, show
 from search_spaces.definition import Definition, blamed
 from search_spaces.errors import SpaceError
-from search_spaces.statements import one_of
 
 IDLE_WALKS = 12
 """Walks without a new option after which the options that are left are asked for one by one."""
@@ -33,7 +32,7 @@ def check_possible(space: Definition) -> None:
                     f"no design satisfies '{rule}' with what stands before it; relax one of them",
                 )
     for name, when in space.whens.items():
-        if not space.solver(when).feasible():
+        if not space.solver(required={name}).feasible():
             said = f"'{when}' is never true" if when is not None else "it is never true"
             space.fail(("choices", name, "when"), f"{said}; correct it or remove the choice")
 
@@ -66,7 +65,7 @@ def try_every_option(space: Definition) -> None:
         for index, option in enumerate(choice.options):
             if freeze(option) not in left[name]:
                 continue
-            forced = space.solver(one_of(name, [option])).walk(prefer_untried)
+            forced = space.solver({name: [option]}, required={name}).walk(prefer_untried)
             if forced is None:
                 entry = space.file.choices[name]
                 at: Loc = ("choices", name)

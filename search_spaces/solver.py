@@ -7,7 +7,7 @@ same futures. Counting is therefore one memoized pass, and independent choices j
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from search_spaces.statements import ABSENT, Reduced, Statement, truth
@@ -26,7 +26,7 @@ class Solver:
 
     options: choice -> its values, in dependency order. whens: choice -> statement that must be
     true for it to exist; absent for choices that always do. rules: statements that no point may
-    make false.
+    make false. required: choices that must exist.
     """
 
     def __init__(
@@ -34,6 +34,7 @@ class Solver:
         options: Mapping[str, Sequence[Any]],
         whens: Mapping[str, Reduced],
         rules: Sequence[Reduced],
+        required: Collection[str] = (),
     ) -> None:
         self.names = tuple(options)
         self.options = {name: tuple(values) for name, values in options.items()}
@@ -42,6 +43,9 @@ class Solver:
         self._rules = len(rules)
         own = {name: len(rules) + i for i, name in enumerate(whens)}
         self._own = [own.get(name) for name in self.names]
+        self._without: list[tuple[Any, ...]] = [
+            () if name in required else (ABSENT,) for name in self.names
+        ]
         statements = (*rules, *whens.values())
         self._slots = [
             tuple(
@@ -79,7 +83,7 @@ class Solver:
         if found is None:
             own = self._own[at]
             active = own is None or state[own] == _TRUE
-            values = self.options[self.names[at]] if active else (ABSENT,)
+            values = self.options[self.names[at]] if active else self._without[at]
             columns = [self._column(at, i, state[i], values, active) for i in slots]
             rules = [c for i, c in zip(slots, columns) if i < self._rules]
             found = [

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from search_spaces.choices import Assigned, Choices, Value, freeze
 from search_spaces.definition import Definition
 from search_spaces.solver import Solver
-from search_spaces.statements import one_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,8 +95,8 @@ def with_repair(
             return space.choices[at].nearest(wanted[at], allowed)
         return allowed[0 if rng is None else int(rng.integers(len(allowed)))]
 
-    child = space.solver(one_of(name, [value])).walk(pick)
-    return None if child is None or name not in child else copy.deepcopy(child)
+    child = space.solver({name: [value]}, required={name}).walk(pick)
+    return None if child is None else copy.deepcopy(child)
 
 
 def crossover(
