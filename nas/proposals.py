@@ -159,6 +159,8 @@ class Planner:
         space = self.settings.space
         seed = proposal_seed(self.settings.seed, self.known, tries)
         sampler = make_sampler(strategy, space, seed)
+        if hasattr(sampler, "skip"):
+            sampler.skip = tries
         # A study object caches trials for the length of one proposal.
         study = OptunaStudy(self.history.name, self.history, sampler=sampler)
         draft = FrozenTrial(

@@ -11,7 +11,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -188,6 +188,8 @@ def _default_proxy() -> Proxy:
 
 
 def _backend(name: str) -> AbstractContextManager[Any]:
+    if name == "auto":
+        return nullcontext()
     from kernels import use_backend
 
     return use_backend(name)

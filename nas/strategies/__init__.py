@@ -39,6 +39,7 @@ register("evolution", "nas.strategies.evolution", "EvolutionSampler")
 register("tpe", "nas.strategies.borrowed", "tpe")
 register("random", "nas.strategies.uniform", "UniformSampler")
 register("nsga2", "nas.strategies.borrowed", "nsga2")
+register("grid", "nas.strategies.grid", "GridSampler")
 
 
 def list_strategies() -> list[str]:

@@ -5,7 +5,6 @@ import tempfile
 import uuid
 
 import pytest
-
 from doubles import FakeClock
 
 
@@ -20,6 +19,9 @@ def postgres_server():
         server = pgserver.get_server(folder, cleanup_mode="delete")
     except Exception as error:  # whatever keeps a server from starting here
         pytest.skip(f"pgserver cannot start a server: {error}")
+    # What is tested are deaths of processes; the machine stays up.
+    server.psql("ALTER SYSTEM SET fsync = off;")
+    server.psql("SELECT pg_reload_conf();")
     yield server
     server.cleanup()
 

@@ -187,11 +187,8 @@ def test_same_run_claimed_again_refuses_the_owner_before(store, study_id):
 
 
 def test_waiting_run_is_claimed_by_one(store, study_id):
-    store.write(
-        lambda s, lease=runs.lease_of(propose(store, study_id, proposal(0))): leases.release(
-            s, lease
-        )
-    )
+    lease = runs.lease_of(propose(store, study_id, proposal(0)))
+    store.write(lambda s: leases.release(s, lease))
     waiting = store.read(lambda s: runs.first_waiting(s, study_id))
     answers = []
 
