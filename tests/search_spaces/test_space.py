@@ -16,7 +16,7 @@ from search_spaces.choices import freeze
 from search_spaces.fit import with_widths
 
 ALL = (*SMALL, *list_spaces())
-EACH = settings(deadline=None, max_examples=25)
+EACH = settings(deadline=None, max_examples=12)
 
 per_space = pytest.mark.parametrize("name", ALL)
 
@@ -108,7 +108,7 @@ def test_designs_survive_yaml_and_keep_their_fingerprint(name, seed):
 
 
 @per_space
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=6)
 @given(seed=seeds)
 def test_choices_of_recognizes_what_was_built(name, seed):
     config = space(name).build(space(name).sample(rng(seed)))
@@ -144,7 +144,7 @@ def test_samples_reach_every_point(name):
 def test_mutations_lead_from_any_point_to_all_others():
     shifted, draw = space("shifted"), rng(0)
     point, seen = shifted.sample(draw), set()
-    for _ in range(2500):
+    for _ in range(1800):
         seen.add(json.dumps(point, sort_keys=True))
         point = shifted.mutate(point, draw)
     assert len(seen) == shifted.size
