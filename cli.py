@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn, Optional
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -40,22 +40,22 @@ def search(
         list[str], typer.Option(help="4.5GFLOPs, 4.2-4.5GFLOPs, 30Mparams; may be repeated.")
     ],
     study: Annotated[
-        Optional[str], typer.Option(help="Name; an existing study is continued.")
+        str | None, typer.Option(help="Name; an existing study is continued.")
     ] = None,
     trials: Annotated[
         int, typer.Option(min=1, help="Candidates to train, beside the baselines.")
     ] = 12,
     timeout: Annotated[
-        Optional[float], typer.Option(min=1, help="Stop starting trials after S seconds.")
+        float | None, typer.Option(min=1, help="Stop starting trials after S seconds.")
     ] = None,
     strategy: Annotated[str, typer.Option(help="evolution, tpe, nsga2 or random.")] = "evolution",
     data: Annotated[
-        Optional[str], typer.Option(help="scenes, digits, patterns or folder:PATH.")
+        str | None, typer.Option(help="scenes, digits, patterns or folder:PATH.")
     ] = None,
     recipe: Annotated[
-        Optional[Path], typer.Option(help="YAML recipe of the training proxy.")
+        Path | None, typer.Option(help="YAML recipe of the training proxy.")
     ] = None,
-    epochs: Annotated[Optional[int], typer.Option(min=1, help="Epochs per trial.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs per trial.")] = None,
     image_size: ImageSizeOption = 224,
     storage: StorageOption = DEFAULT_STORAGE,
     backend: Annotated[
@@ -66,12 +66,12 @@ def search(
     ] = "presets",
     seed: Annotated[int, typer.Option(min=0)] = 0,
     export: Annotated[
-        Optional[Path], typer.Option(help="Where the best architecture goes.")
+        Path | None, typer.Option(help="Where the best architecture goes.")
     ] = None,
 ) -> None:
     """Search a space under a budget; ends with the best design, exported."""
     from nas.budget import parse_budget
-    from nas.report import console
+    from nas.report.search import search_and_report
     from nas.settings import search_settings
     from nas.study import start
 
@@ -89,76 +89,81 @@ def search(
         warm_start=warm_start,
         seed=seed,
     )
-    opened = start(study, storage, settings)
-    console.run_and_summarize(opened, trials=trials, export=export)
+    search_and_report(start(study, storage, settings), storage, export=export)
 
 
 @app.command(rich_help_panel=STUDY_ROOM)
 def resume(
     study: str,
     trials: Annotated[
-        Optional[int], typer.Option(min=1, help="New total of candidates to train.")
+        int | None, typer.Option(min=1, help="New total of candidates to train.")
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(min=1, help="Stop starting trials after S seconds.")
     ] = None,
     storage: StorageOption = DEFAULT_STORAGE,
     export: Annotated[
-        Optional[Path], typer.Option(help="Where the best architecture goes.")
+        Path | None, typer.Option(help="Where the best architecture goes.")
     ] = None,
 ) -> None:
     """Continue a study with its stored settings, whatever ended it."""
-    from nas.report import console
+    from nas.report.search import search_and_report
     from nas.study import open_study
 
     opened = open_study(study, storage)
-    console.run_and_summarize(opened, trials=trials, export=export)
+    search_and_report(opened, storage, trials=trials, timeout_s=timeout, export=export)
 
 
 @app.command(rich_help_panel=LOOK_ROOM)
 def studies(storage: StorageOption = DEFAULT_STORAGE, json: JsonOption = False) -> None:
     """List the studies of a database."""
     from nas.report import console, leaderboard
+    from nas.report.studies import studies_table
 
-    console.emit(leaderboard.studies(storage), json, console.studies_table)
+    console.emit(leaderboard.studies(storage), json, studies_table)
 
 
 @app.command(rich_help_panel=LOOK_ROOM)
 def status(study: str, storage: StorageOption = DEFAULT_STORAGE, json: JsonOption = False) -> None:
     """Say what runs, what waits, what failed and why, and when it will be done."""
     from nas.report import console, leaderboard
+    from nas.report.studies import status_view
 
-    console.emit(leaderboard.status(study, storage), json, console.status_table)
+    console.emit(leaderboard.status(study, storage), json, status_view)
 
 
 @app.command(rich_help_panel=LOOK_ROOM)
 def show(
     study: str,
-    trial: Annotated[Optional[int], typer.Option(help="One trial in full.")] = None,
+    trial: Annotated[int | None, typer.Option(help="One trial in full.")] = None,
     top: Annotated[int, typer.Option(min=1, help="Rows of the leaderboard.")] = 10,
     storage: StorageOption = DEFAULT_STORAGE,
     json: JsonOption = False,
 ) -> None:
     """Show the leaderboard, the baselines and the Pareto front, or one trial."""
     from nas.report import console, leaderboard
+    from nas.report.studies import summary_view, trial_view
 
     if trial is None:
-        console.emit(leaderboard.summary(study, storage, top=top), json, console.summary_view)
+        console.emit(leaderboard.summary(study, storage, top=top), json, summary_view)
     else:
-        console.emit(leaderboard.trial(study, storage, trial), json, console.trial_view)
+        console.emit(leaderboard.trial(study, storage, trial), json, trial_view)
 
 
 @app.command("run-trial", rich_help_panel=STUDY_ROOM)
 def run_trial(study: str, trial: int, storage: StorageOption = DEFAULT_STORAGE) -> None:
     """Train one recorded trial again, alone, and compare its score with the recorded one."""
-    from nas.report import console
+    from nas.report.search import report_rerun
     from nas.study import rerun_trial
 
-    console.compare_rerun(rerun_trial(study, storage, trial))
+    report_rerun(rerun_trial(study, storage, trial))
 
 
 @app.command(rich_help_panel=STUDY_ROOM)
 def export(
     study: str,
     trial: Annotated[str, typer.Option(help="A number, best, or pareto.")] = "best",
-    out: Annotated[Optional[Path], typer.Option(help="File (pareto: folder) to write.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File (pareto: folder) to write.")] = None,
     weights: Annotated[
         bool, typer.Option("--weights", help="Write seeded initial weights beside it.")
     ] = False,
@@ -166,9 +171,9 @@ def export(
 ) -> None:
     """Write a design as a config that rebuilds the identical model, and prove that it does."""
     from nas.export import export_trials
-    from nas.report import console
+    from nas.report.search import report_exports
 
-    console.exported(export_trials(study, storage, which=trial, out=out, weights=weights))
+    report_exports(export_trials(study, storage, which=trial, out=out, weights=weights))
 
 
 @app.command(rich_help_panel=LOOK_ROOM)
@@ -201,7 +206,7 @@ def presets(json: JsonOption = False) -> None:
 
 @app.command(rich_help_panel=LOOK_ROOM)
 def spaces(
-    name: Annotated[Optional[str], typer.Argument(help="Shipped space or YAML file.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Shipped space or YAML file.")] = None,
     json: JsonOption = False,
 ) -> None:
     """List the shipped search spaces, or explain one."""

@@ -30,7 +30,7 @@ def examine() -> dict[str, Any]:
 
     from kernels import backend_report, resolve_backend
 
-    devices = [{"device": "cpu", "name": _processor(), "threads": torch.get_num_threads()}]
+    devices: list[dict[str, Any]] = [{"device": "cpu", "name": _processor(), "threads": torch.get_num_threads()}]
     for index in range(torch.cuda.device_count()):
         props = torch.cuda.get_device_properties(index)
         devices.append(
@@ -38,8 +38,8 @@ def examine() -> dict[str, Any]:
         )
     best = "cuda" if torch.cuda.is_available() else "cpu"
     backends = [
-        {"backend": name, "available": available, "reason": reason}
-        for name, available, reason in backend_report()
+        {"backend": name, "available": said == "available", "reason": said}
+        for name, said in backend_report().items()
     ]
     return {
         "python": platform.python_version(),
@@ -47,7 +47,7 @@ def examine() -> dict[str, Any]:
         "executable": sys.executable,
         "devices": devices,
         "backends": backends,
-        "auto": {"device": best, "backend": resolve_backend(best, torch.float32)},
+        "auto": {"device": best, "backend": resolve_backend(torch.device(best), torch.float32)},
         "versions": {name: _version(name) for name in PACKAGES},
     }
 

@@ -1,0 +1,111 @@
+"""What an architecture costs, counted and, on request, measured."""
+
+from __future__ import annotations
+
+import time
+from statistics import median
+from typing import Any
+
+from backbones import cost, list_presets, load_config
+from backbones.config import BackboneConfig
+from nas.errors import StudyError
+
+LATENCY_BATCH = 8
+LATENCY_REPEATS = 5
+
+
+def profile(
+    arch: str,
+    *,
+    image_size: int = 224,
+    convention: str = "fvcore",
+    verify: bool = False,
+    latency: bool = False,
+) -> dict[str, Any]:
+    """Count an architecture per stage and per component.
+
+    arch: preset name, config file or exported file. verify: build the model and compare its
+    parameters and fvcore's count with the analytic cost. latency: measure inference.
+
+    Units: params and flops are plain counts on one image; throughput is images per second.
+    Raises: ConfigError for an unknown arch; StudyError when a verified count differs.
+    """
+    config = load_config(arch)
+    counted = cost(config, image_size=image_size, convention=convention)
+    report: dict[str, Any] = {
+        "arch": arch,
+        "fingerprint": config.fingerprint(),
+        "image_size": image_size,
+        "convention": convention,
+        "params": counted.params,
+        "flops": counted.flops,
+        "stages": _rows(counted.by_stage),
+        "components": _rows(counted.by_component),
+    }
+    if verify:
+        report["verified"] = _verify(config, counted.params, image_size)
+    if latency:
+        report["latency"] = _measure(config, image_size)
+    return report
+
+
+def presets() -> list[dict[str, Any]]:
+    """Return name, parameters and FLOPs at 224 px (fvcore) of every preset."""
+    rows = []
+    for name in list_presets():
+        counted = cost(load_config(name))
+        rows.append({"preset": name, "params": counted.params, "flops": counted.flops})
+    return rows
+
+
+def _rows(table: dict[str, tuple[int, int]]) -> list[dict[str, Any]]:
+    total = sum(flops for _, flops in table.values()) or 1
+    return [
+        {"name": name, "params": params, "flops": flops, "share": flops / total}
+        for name, (params, flops) in table.items()
+    ]
+
+
+def _verify(config: BackboneConfig, params: int, image_size: int) -> dict[str, Any]:
+    import torch
+
+    import backbones
+    from backbones.flop_handles import count_flops
+
+    model = backbones.create(config).eval()
+    built = sum(p.numel() for p in model.parameters())
+    with torch.no_grad():
+        traced = int(count_flops(model, image_size))
+    expected = cost(config, image_size=image_size).flops
+    for what, found, stated in (("parameters", built, params), ("fvcore FLOPs", traced, expected)):
+        if found != stated:
+            raise StudyError(
+                f"the built model has {found} {what}, the analytic count is {stated}; "
+                "report this with the config"
+            )
+    return {"params": built, "fvcore_flops": traced}
+
+
+def _measure(config: BackboneConfig, image_size: int) -> dict[str, Any]:
+    import torch
+
+    import backbones
+    from kernels import resolve_backend
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = backbones.create(config).eval().to(device)
+    batch = torch.randn(LATENCY_BATCH, config.in_chans, image_size, image_size, device=device)
+    seconds = []
+    with torch.no_grad():
+        for _ in range(LATENCY_REPEATS + 1):
+            begin = time.perf_counter()
+            model(batch)
+            if device == "cuda":
+                torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - begin)
+    return {
+        "device": device,
+        "backend": resolve_backend(torch.device(device), torch.float32),
+        "batch": LATENCY_BATCH,
+        "images_per_s": LATENCY_BATCH / median(seconds[1:]),  # the first run compiles
+    }

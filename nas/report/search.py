@@ -1,0 +1,67 @@
+"""The course of a search on a terminal: progress, result, exported file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from nas.errors import StudyError
+from nas.export import export_trials
+from nas.report import leaderboard
+from nas.report.console import console
+from nas.report.live import Live
+from nas.report.studies import summary_view
+from nas.report.text import percent
+from nas.study import Rerun, Study, run
+
+
+def search_and_report(
+    study: Study,
+    storage: str,
+    *,
+    trials: int | None = None,
+    timeout_s: float | None = None,
+    export: Path | None = None,
+) -> None:
+    """Run a study, then print its best design, its baselines and the exported file.
+
+    Raises: StudyError when no candidate has a score; whatever `nas.study.run` raises.
+    """
+    try:
+        with Live(console) as live:
+            finished = run(study, live, trials=trials, timeout_s=timeout_s)
+    finally:
+        study.close()
+    console.print()
+    console.print(summary_view(leaderboard.summary(study.name, storage, top=5)))
+    console.print(f"\n{finished.reason}", highlight=False)
+    if finished.best_score is None:
+        raise StudyError(f"study {study.name!r} ended without a score: {finished.reason}")
+    report_exports(export_trials(study.name, storage, which="best", out=export))
+    if not finished.complete:
+        console.print(f"continue with: python cli.py resume {study.name}", highlight=False)
+
+
+def report_exports(written: list[tuple[int, Path]]) -> None:
+    """Name the files that were written and what to do with them."""
+    for trial, path in written:
+        console.print(
+            f"trial {trial} exported to {path}, rebuilt from it in a fresh interpreter and equal\n"
+            f"look at it with: python cli.py profile {path}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def report_rerun(rerun: Rerun) -> None:
+    """Compare the score of a trial trained again with the recorded one; exit 1 if they differ."""
+    if rerun.error is not None:
+        raise StudyError(f"trial {rerun.trial} ended as {rerun.outcome} again: {rerun.error}")
+    verdict = "the same, bit for bit" if rerun.same else "DIFFERENT"
+    console.print(
+        f"{rerun.study} trial {rerun.trial} on {rerun.backend}: recorded "
+        f"{percent(rerun.recorded, 4)}, now {percent(rerun.score, 4)}: {verdict}",
+        highlight=False,
+    )
+    if not rerun.same:
+        sys.exit(1)

@@ -1,0 +1,186 @@
+"""Studies and trials as tables, and the summary that ends a search."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from nas.report.console import table
+from nas.report.text import duration, giga, mega, percent
+
+
+def studies_table(rows: list[dict[str, Any]]) -> RenderableType:
+    """Render `nas.report.leaderboard.studies`."""
+    if not rows:
+        return Text("no studies yet; `python cli.py search` makes one")
+    return table(
+        ("study", "space", "budget", "strategy", "done", "running", "best"),
+        [
+            (
+                r["study"],
+                r["space"],
+                ", ".join(r["budget"]),
+                r["strategy"],
+                f"{r['done']}/{r['trials']}",
+                r["running"],
+                percent(r["best_score"]),
+            )
+            for r in rows
+        ],
+        numeric="done running best",
+    )
+
+
+def status_view(status: dict[str, Any]) -> RenderableType:
+    """Render `nas.report.leaderboard.status`."""
+    failed = ", ".join(f"{n} {kind}" for kind, n in status["failed"].items()) or "none"
+    lines = [
+        f"{status['done']} of {status['trials']} candidates done, {status['waiting']} waiting",
+        f"complete {status['complete']}, pruned {status['pruned']}, replayed {status['replayed']}, "
+        f"failed {failed}",
+        f"{duration(status['seconds_per_trial'])} a trial, ETA {duration(status['eta_s'])}, "
+        f"last activity {duration(status['last_activity_s'])} ago",
+    ]
+    if status["advice"]:
+        lines.append(status["advice"])
+    rows = [
+        (
+            r["trial"],
+            r["label"] or r["role"],
+            f"{r['epoch']}/{r['epochs']}",
+            r["attempt"],
+            duration(r["running_s"]),
+            r["owner"],
+            "silent" if r["stale"] else "alive",
+        )
+        for r in status["running"]
+    ]
+    columns = ("running", "what", "epoch", "attempt", "for", "owner", "driver")
+    parts: list[RenderableType] = [Text(status["study"], "bold"), Text("\n".join(lines))]
+    if rows:
+        parts += [Text(), table(columns, rows, numeric="running epoch attempt for")]
+    return Group(*parts)
+
+
+def summary_view(summary: dict[str, Any]) -> RenderableType:
+    """Render `nas.report.leaderboard.summary`."""
+    study = summary["study"]
+    columns = ("trial", "design", "top-1", "FLOPs", "params", "s", "backend", "fingerprint")
+    numeric = "trial top-1 FLOPs params s"
+    counts = ", ".join(f"{n} {state}" for state, n in study["counts"].items())
+    head = (
+        f"{study['space']} (version {study['space_version']}), budget {', '.join(study['budget'])} "
+        f"at {study['image_size']} px, {study['strategy']}, seed {study['seed']}; {counts}"
+    )
+    parts: list[RenderableType] = [Text(study["study"], "bold"), Text(head), Text()]
+    for title, key in (("candidates", "leaderboard"), ("published designs, refitted", "baselines")):
+        rows = [_row(r) for r in summary[key]]
+        parts += [table(columns, rows, title=title, numeric=numeric), Text()]
+    for cost, rows in summary["pareto"].items():
+        line = "  ".join(f"trial {r['trial']} {percent(r['score'])}" for r in rows)
+        parts.append(Text(f"Pareto front, top-1 against {cost}: {line or 'empty'}"))
+    parts += [Text(), verdict(summary), *warnings(study["recipe"])]
+    return Group(*parts)
+
+
+def verdict(summary: dict[str, Any]) -> Text:
+    """Say whether the search beat the published designs under the same proxy and budget."""
+    best, baselines = summary["best"], [b for b in summary["baselines"] if b["score"] is not None]
+    if best is None:
+        return Text("no candidate has a score yet")
+    said = f"best: trial {best['trial']}, {percent(best['score'])} top-1 under the proxy"
+    if not baselines:
+        return Text(f"{said}; no published design was trained beside it", "bold")
+    top = baselines[0]
+    gap = 100 * (best["score"] - top["score"])
+    return Text(
+        f"{said}; {len(summary['beats'])} of {len(baselines)} published designs are below it "
+        f"({gap:+.2f} points to the best of them, {top['label']})",
+        "bold",
+    )
+
+
+def warnings(recipe: dict[str, Any]) -> list[Text]:
+    """Name the choices that the proxy does not see, as measured for its recipe."""
+    from nas.proxies.recipe import Recipe
+    from nas.proxies.reliability import load_reliability
+
+    measured = load_reliability()
+    if measured is None:
+        return [Text("how well this proxy ranks has not been measured", "yellow")]
+    if Recipe.model_validate(recipe).fingerprint() != measured.recipe_fingerprint:
+        return [
+            Text(
+                "this recipe's reliability has not been measured (the default's has: "
+                "benchmarks/proxy_reliability.py measures another)",
+                "yellow",
+            )
+        ]
+    lines = [
+        f"one run's score ranks designs with intraclass correlation {measured.icc:.2f} "
+        f"({measured.icc_low:.2f}-{measured.icc_high:.2f}); noise of one run "
+        f"{100 * measured.noise:.2f} points"
+    ]
+    if unseen := measured.unseen():
+        lines.append(
+            f"this proxy does not see: {', '.join(unseen)}; do not read differences between "
+            "designs that differ in these alone"
+        )
+    return [Text(line, "yellow") for line in lines]
+
+
+def trial_view(trial: dict[str, Any]) -> RenderableType:
+    """Render `nas.report.leaderboard.trial`."""
+    head = (
+        f"{trial['label'] or trial['kind']}, {trial['role']}, {trial['state']}, "
+        f"top-1 {percent(trial['score'])}; {giga(trial['flops'])} FLOPs "
+        f"({trial['convention']}, {trial['image_size']} px), {mega(trial['params'])} parameters"
+    )
+    where = f"{trial['backend']} on {trial['device']}, {trial['dtype']}, seed {trial['seed']}"
+    epochs = [
+        (
+            e["epoch"],
+            f"{e['train_loss']:.4f}",
+            f"{e['val_loss']:.4f}",
+            percent(e["val_top1"]),
+            f"{e['seconds']:.1f}",
+        )
+        for e in trial["epochs"]
+    ]
+    columns = ("epoch", "train loss", "val loss", "top-1", "s")
+    parts: list[RenderableType] = [
+        Text(f"{trial['study']} trial {trial['trial']}", "bold"),
+        Text(head),
+        Text(where),
+        Text(f"fingerprint {trial['fingerprint']}", "dim"),
+    ]
+    if trial["replay_of"] is not None:
+        parts.append(Text(f"same design as trial {trial['replay_of']}; not trained again"))
+    for note in (trial["metrics"] or {}).get("notes", []):
+        parts.append(Text(f"note: {note}", "yellow"))
+    if epochs:
+        parts += [Text(), table(columns, epochs, numeric=" ".join(columns))]
+    if trial["choices"]:
+        chosen = yaml.safe_dump(trial["choices"], sort_keys=False, default_flow_style=None)
+        parts.append(Text(f"\nchoices\n{chosen}"))
+    if trial["error"]:
+        parts.append(Text(f"\n{trial['error']}\n{trial['traceback'] or ''}", "red"))
+    parts.append(Text(f"train it again, alone: {trial['rerun']}"))
+    return Group(*parts)
+
+
+def _row(r: dict[str, Any]) -> tuple[Any, ...]:
+    score = percent(r["score"]) if r["score"] is not None else r["state"]
+    return (
+        r["trial"],
+        r["label"] or r["kind"],
+        score,
+        giga(r["flops"]),
+        mega(r["params"]),
+        "-" if r["seconds"] is None else f"{r['seconds']:.0f}",
+        r["backend"] or "-",
+        r["fingerprint"][:12],
+    )
