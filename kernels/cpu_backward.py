@@ -17,9 +17,11 @@ from kernels.lanes import (
     exp2_lanes,
     lane_sum,
     load,
+    prefetch,
     read,
+    scratch,
     sigmoid_lanes,
-    softplus_lanes,
+    softplus_and_slope_lanes,
     splat,
     store,
     write,
@@ -54,6 +56,73 @@ def ungate_rows(start, stop, grad_y, ungated, z, grad, grad_z, rows, tokens, inn
                 store(grad_z, at_z, total * slope, left)
 
 
+@njit(inline="always")
+def _advance(rate, b_n, before, at, h, decay, d2, du, g):  # type: ignore[no-untyped-def]
+    """Take one state a token forward; return it, and its share in the gradient of C."""
+    a = exp2_lanes(read(d2, at) * rate)
+    after = read(du, at) * b_n + a * before
+    write(decay, at, a)
+    write(h, at + BLOCK, after)
+    return after, read(g, at) * after
+
+
+@njit(inline="always")
+def _retreat(  # type: ignore[no-untyped-def]
+    rate, b_n, c_n, carried, sum_n, at, h, decay, d2, du, g, to_drive, to_step
+):  # fmt: skip
+    """Take the gradient of one state a token back; return it, A's, and its share in B's."""
+    grad_h = carried + read(g, at) * c_n
+    write(to_drive, at, read(to_drive, at) + grad_h * b_n)
+    carried = grad_h * read(decay, at)
+    through = carried * read(h, at)
+    write(to_step, at, read(to_step, at) + through * rate)
+    return carried, sum_n + through * read(d2, at), grad_h * read(du, at)
+
+
+@njit(inline="always")
+def _full_block(  # type: ignore[no-untyped-def]
+    n, length, step, route, partial, state, B, C, orders, grad_B, grad_C,
+    A_block, sum_A, carried, h, decay, d2, du, g, to_drive, to_step,
+):  # fmt: skip
+    """Run one state of a whole block over a chunk and back, its four vectors in registers."""
+    i0, i1, i2, i3 = 0, LANES, 2 * LANES, 3 * LANES
+    at_n = n * BLOCK
+    r0, r1 = read(A_block, at_n), read(A_block, at_n + i1)
+    r2, r3 = read(A_block, at_n + i2), read(A_block, at_n + i3)
+    h0, h1, h2, h3 = read(h, i0), read(h, i1), read(h, i2), read(h, i3)
+    for t in range(length):
+        token = np.int64(orders[step + t])
+        b_n = splat(B[(route + token) * state + n])
+        at = t * BLOCK
+        h0, s0 = _advance(r0, b_n, h0, at, h, decay, d2, du, g)
+        h1, s1 = _advance(r1, b_n, h1, at + i1, h, decay, d2, du, g)
+        h2, s2 = _advance(r2, b_n, h2, at + i2, h, decay, d2, du, g)
+        h3, s3 = _advance(r3, b_n, h3, at + i3, h, decay, d2, du, g)
+        grad_C[(partial + token) * state + n] = lane_sum((s0 + s1) + (s2 + s3))
+    c0, c1 = read(carried, at_n), read(carried, at_n + i1)
+    c2, c3 = read(carried, at_n + i2), read(carried, at_n + i3)
+    a0, a1 = read(sum_A, at_n), read(sum_A, at_n + i1)
+    a2, a3 = read(sum_A, at_n + i2), read(sum_A, at_n + i3)
+    for t in range(length - 1, -1, -1):
+        token = np.int64(orders[step + t])
+        b_n = splat(B[(route + token) * state + n])
+        c_n = splat(C[(route + token) * state + n])
+        at = t * BLOCK
+        c0, a0, s0 = _retreat(r0, b_n, c_n, c0, a0, at, h, decay, d2, du, g, to_drive, to_step)
+        c1, a1, s1 = _retreat(r1, b_n, c_n, c1, a1, at + i1, h, decay, d2, du, g, to_drive, to_step)
+        c2, a2, s2 = _retreat(r2, b_n, c_n, c2, a2, at + i2, h, decay, d2, du, g, to_drive, to_step)
+        c3, a3, s3 = _retreat(r3, b_n, c_n, c3, a3, at + i3, h, decay, d2, du, g, to_drive, to_step)
+        grad_B[(partial + token) * state + n] = lane_sum((s0 + s1) + (s2 + s3))
+    write(carried, at_n, c0)
+    write(carried, at_n + i1, c1)
+    write(carried, at_n + i2, c2)
+    write(carried, at_n + i3, c3)
+    write(sum_A, at_n, a0)
+    write(sum_A, at_n + i1, a1)
+    write(sum_A, at_n + i2, a2)
+    write(sum_A, at_n + i3, a3)
+
+
 @njit(nogil=True, cache=True)
 def backward_tasks(  # type: ignore[no-untyped-def]
     start, stop, grad_y, x, delta, A, B, C, D, bias, orders, states,
@@ -69,18 +138,18 @@ def backward_tasks(  # type: ignore[no-untyped-def]
     """
     blocks = (inner + BLOCK - 1) // BLOCK
     chunks = (tokens + CHUNK - 1) // CHUNK
-    A_block = np.empty(state * BLOCK, np.float32)
-    sum_A = np.empty(state * BLOCK, np.float32)
-    carried = np.empty(state * BLOCK, np.float32)
-    sum_D, sum_bias = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
-    h = np.empty((CHUNK + 1) * BLOCK, np.float32)
-    decay = np.empty(CHUNK * BLOCK, np.float32)
-    d2 = np.empty(CHUNK * BLOCK, np.float32)
-    du = np.empty(CHUNK * BLOCK, np.float32)
-    g = np.empty(CHUNK * BLOCK, np.float32)
-    slope = np.empty(CHUNK * BLOCK, np.float32)
-    to_drive = np.empty(CHUNK * BLOCK, np.float32)
-    to_step = np.empty(CHUNK * BLOCK, np.float32)
+    A_block = scratch(state * BLOCK)
+    sum_A = scratch(state * BLOCK)
+    carried = scratch(state * BLOCK)
+    sum_D, sum_bias = scratch(BLOCK), scratch(BLOCK)
+    h = scratch((CHUNK + 1) * BLOCK)
+    decay = scratch(CHUNK * BLOCK)
+    d2 = scratch(CHUNK * BLOCK)
+    du = scratch(CHUNK * BLOCK)
+    g = scratch(CHUNK * BLOCK)
+    slope = scratch(CHUNK * BLOCK)
+    to_drive = scratch(CHUNK * BLOCK)
+    to_step = scratch(CHUNK * BLOCK)
     for task in range(start, stop):
         b, block = task // blocks, task % blocks
         c0 = block * BLOCK
@@ -103,6 +172,14 @@ def backward_tasks(  # type: ignore[no-untyped-def]
                 t0 = chunk * CHUNK
                 length = min(CHUNK, tokens - t0)
                 for t in range(length):
+                    # The chunk that comes next: an order table hides it from the cache.
+                    soon = np.int64(orders[order + max(t0 + t - CHUNK, 0)])
+                    prefetch(B, (route + soon) * state)
+                    prefetch(C, (route + soon) * state)
+                    for c in range(0, width, LANES):
+                        prefetch(delta, (route + soon) * inner + c0 + c)
+                        prefetch(x, (x_route + soon) * inner + c0 + c)
+                        prefetch(grad_y, (y_route + soon) * inner + c0 + c)
                     token = np.int64(orders[order + t0 + t])
                     row_d = (route + token) * inner + c0
                     row_x = (x_route + token) * inner + c0
@@ -112,8 +189,8 @@ def backward_tasks(  # type: ignore[no-untyped-def]
                         raw = load(delta, row_d + c, left) + load(bias, k * inner + c0 + c, left)
                         d = raw
                         if softplus:
-                            d = softplus_lanes(raw)
-                            write(slope, at, sigmoid_lanes(raw))
+                            d, slope_t = softplus_and_slope_lanes(raw)
+                            write(slope, at, slope_t)
                         else:
                             write(slope, at, splat(ONE))
                         write(d2, at, d * splat(LOG2_E))
@@ -125,17 +202,22 @@ def backward_tasks(  # type: ignore[no-untyped-def]
                 for n in range(state):
                     for c in range(0, width, LANES):
                         write(h, c, load(states, (saved + n) * inner + c0 + c, width - c))
+                    if width == BLOCK:
+                        _full_block(
+                            n, length, order + t0, route, partial, state,
+                            B, C, orders, grad_B, grad_C,
+                            A_block, sum_A, carried, h, decay, d2, du, g, to_drive, to_step,
+                        )  # fmt: skip
+                        continue
                     for t in range(length):
                         token = np.int64(orders[order + t0 + t])
                         b_n = splat(B[(route + token) * state + n])
                         total = splat(ZERO)
                         for c in range(0, width, LANES):
                             at = t * BLOCK + c
-                            a = exp2_lanes(read(d2, at) * read(A_block, n * BLOCK + c))
-                            h_t = read(du, at) * b_n + a * read(h, at)
-                            write(decay, at, a)
-                            write(h, at + BLOCK, h_t)
-                            total = total + read(g, at) * h_t
+                            rate = read(A_block, n * BLOCK + c)
+                            _, share = _advance(rate, b_n, read(h, at), at, h, decay, d2, du, g)
+                            total = total + share
                         grad_C[(partial + token) * state + n] = lane_sum(total)
                     for t in range(length - 1, -1, -1):
                         token = np.int64(orders[order + t0 + t])
@@ -144,14 +226,14 @@ def backward_tasks(  # type: ignore[no-untyped-def]
                         total = splat(ZERO)
                         for c in range(0, width, LANES):
                             at, at_n = t * BLOCK + c, n * BLOCK + c
-                            grad_h = read(carried, at_n) + read(g, at) * c_n
-                            total = total + grad_h * read(du, at)
-                            write(to_drive, at, read(to_drive, at) + grad_h * b_n)
-                            through = grad_h * read(decay, at)
-                            write(carried, at_n, through)
-                            through = through * read(h, at)
-                            write(to_step, at, read(to_step, at) + through * read(A_block, at_n))
-                            write(sum_A, at_n, read(sum_A, at_n) + through * read(d2, at))
+                            rate = read(A_block, at_n)
+                            back, sum_t, share = _retreat(
+                                rate, b_n, c_n, read(carried, at_n), read(sum_A, at_n), at,
+                                h, decay, d2, du, g, to_drive, to_step,
+                            )  # fmt: skip
+                            write(carried, at_n, back)
+                            write(sum_A, at_n, sum_t)
+                            total = total + share
                         grad_B[(partial + token) * state + n] = lane_sum(total)
                 for t in range(length - 1, -1, -1):
                     token = np.int64(orders[order + t0 + t])
