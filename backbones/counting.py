@@ -15,7 +15,7 @@ either. Source of the scan formulas: `kernels.flops`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from backbones.components import component, register
@@ -34,11 +34,11 @@ from backbones.config import (
     QuadtreeOfficialOrder,
     QuadtreeOrder,
     SSMConfig,
+    StageConfig,
     WindowOrder,
-    resolve_blocks,
 )
 from backbones.errors import ConfigError
-from backbones.orders import padded_tokens
+from backbones.orders import padded_tokens, window_padding
 from kernels.flops import scan_flops
 
 CONVENTIONS = ("fvcore", "macs")
@@ -140,22 +140,14 @@ def cost(
         table = stem_grid(config, (config.image_size, config.image_size))
         tally.add("position", (table[0] * table[1] + extra) * widths[0])
     tally.add("position", extra * widths[0])
-    repeated = None if any(s.routes for s in config.stages) else config.blocks
-    placed = None if repeated else resolve_blocks(config)
     for index, stage in enumerate(config.stages):
         tally.stage, width = f"stage {index + 1}", widths[index]
         if stage.downsample is not None:
             rule = component(stage.downsample).cost
             grid = rule(tally, stage.downsample, widths[index - 1], width, grid)
             _check_grid(grid, size)
-        if repeated is not None:
-            letters = stage.letters
-            for letter in dict.fromkeys(letters):
-                tally.times = letters.count(letter)
-                _block(tally, repeated[letter], width, grid, extra)
-        else:
-            for block in placed[index]:  # type: ignore[index]
-                _block(tally, block.block, width, grid, extra)
+        for block, tally.times in _distinct(config.blocks, stage, grid):
+            _block(tally, block, width, grid, extra)
         tally.times = 1
     tally.stage = "head"
     _head(tally, config, widths[-1], grid[0] * grid[1])
@@ -167,6 +159,24 @@ def cost(
         convention=convention,
         image_size=size,  # type: ignore[arg-type]
     )
+
+
+def _distinct(
+    blocks: dict[str, BlockConfig], stage: StageConfig, grid: Grid
+) -> Iterator[tuple[BlockConfig, int]]:
+    """Yield blocks of a stage that cost differently, and how often each occurs."""
+    letters = stage.letters
+    if stage.routes is None:
+        for letter in dict.fromkeys(letters):
+            yield blocks[letter], letters.count(letter)
+        return
+    rows: dict[tuple[str, int, int], list[tuple[str, ...]]] = {}
+    for letter, row in zip(letters, stage.routes):
+        rows.setdefault((letter, len(row), window_padding(row, *grid)), []).append(row)
+    for (letter, *_), same in rows.items():
+        block = blocks[letter]
+        mixer = block.mixer.model_copy(update={"order": WindowOrder(routes=same[0])})
+        yield block.model_copy(update={"mixer": mixer}), len(same)
 
 
 def stem_grid(config: BackboneConfig, size: Grid) -> Grid:

@@ -102,9 +102,12 @@ _CURVES = {"cross": raster, "snake": snake, "hilbert": hilbert, "zorder": zorder
 
 def padded_tokens(order: FixedOrder | WindowOrder, height: int, width: int) -> int:
     """Return how many padding tokens the longest route of an order visits."""
-    if isinstance(order, FixedOrder):
-        return 0
-    sizes = {int(route.removesuffix("_flip")[1:]) for route in order.routes if route[0] == "w"}
+    return 0 if isinstance(order, FixedOrder) else window_padding(order.routes, height, width)
+
+
+def window_padding(routes: tuple[str, ...], height: int, width: int) -> int:
+    """Return how many padding tokens the longest of some window routes visits."""
+    sizes = {int(route.removesuffix("_flip")[1:]) for route in routes if route[0] == "w"}
     lengths = [(-(-height // s) * s) * (-(-width // s) * s) for s in sizes]
     return max([height * width, *lengths]) - height * width
 

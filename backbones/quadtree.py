@@ -182,7 +182,7 @@ class Quadtree(nn.Module):
             mean = mean + gumbel_noise(mean)
         mean = mean.masked_fill(~allowed, -torch.inf)
         best = mean.sort(dim=-1, descending=True, stable=True).indices[:, : self.order.refine]
-        chosen = torch.zeros_like(mean, dtype=torch.bool).scatter(1, best, True)
+        chosen = torch.zeros_like(mean).scatter(1, best, 1.0) > 0
         return mean.softmax(-1), chosen & allowed
 
 
