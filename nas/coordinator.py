@@ -33,6 +33,7 @@ from nas.progress import (
 from nas.projection import Projection
 from nas.proposals import Planner
 from nas.proxies.recipe import Recipe
+from nas.pruning import Pruner
 from nas.settings import Settings
 from nas.store import journal, runs
 from nas.store.runs import CANDIDATE, REPLAY, NewProposal, Refusal
@@ -86,6 +87,7 @@ class Coordinator:
         self.environment_id = store.write(
             lambda s: runs.add_environment(s, environment, clock.now())
         )
+        self.pruner = Pruner(study_id, settings.recipe) if settings.pruner == "asha" else None
         self.best = store.read(lambda s: runs.best(s, study_id))
         self._stop_at = None if settings.timeout_s is None else clock.now() + settings.timeout_s
         self._stopping: str | None = None
@@ -109,6 +111,8 @@ class Coordinator:
         with self._lock:
             if self.clock.now() >= self._next_look:
                 recovery.reconcile(self)
+                if self.pruner is not None:
+                    self.store.read(self.pruner.learn)
                 self._next_look = self.clock.now() + LEASE_S / 3
             while True:
                 if (reason := self._must_stop()) is not None:
@@ -294,14 +298,18 @@ class Coordinator:
         now = self.clock.now()
         self.store.write(lambda s: leases.renew(s, task.lease, now))
 
-    def epoch(self, task: Task, metrics: Any) -> None:
-        """Record the metrics of an epoch.
+    def epoch(self, task: Task, metrics: Any) -> bool:
+        """Record the metrics of an epoch; return whether the pruner ends the trial here.
 
         Raises: LeaseLost when another driver has the trial.
         """
         now, data = self.clock.now(), finite(asdict(metrics))
         self.store.write(lambda s: leases.record_epoch(s, task.lease, data["epoch"], data, now))
         self.progress(EpochDone(task.trial, data["epoch"], data["epochs"], data))
+        if self.pruner is None or task.role != CANDIDATE or data["epoch"] >= data["epochs"]:
+            return False
+        with self._lock:
+            return self.pruner.stops(task.lease.run_id, data)
 
     def finish(self, task: Task, result: Result) -> None:
         """Record how an attempt ended; a first lack of memory is tried again at half the batch.
@@ -325,6 +333,10 @@ class Coordinator:
             return
         self.projection.tell(run)
         self._note(task, result, run)
+
+    def abandon(self, task: Task, reason: str) -> None:
+        """Queue a trial again, or give it up, because what trained it has died."""
+        recovery.abandon(self, task.lease, reason)
 
     def release(self, task: Task, reason: str) -> None:
         """Give an unfinished trial back, to be continued later.

@@ -85,7 +85,7 @@ class Projection:
                 if found is not None:
                     return found, False
             trial_id = self.storage.create_new_trial(self.optuna_id, self._template(run, design))
-            return self.storage.get_trial_number_from_id(trial_id), True
+            return self._number_of(trial_id, likely=run.proposal), True
 
         number, fresh = self._patiently(attempt)
         told = run.told or (fresh and run.state in ENDED)
@@ -116,6 +116,15 @@ class Projection:
             self.storage.set_trial_state_values(trial_id, state, values)
         except UpdateFinishedTrialError:
             pass  # told before an interruption
+
+    def _number_of(self, trial_id: int, likely: int) -> int:
+        # Optuna reads a whole trial to answer this; a guess that one small query confirms is
+        # right unless other drivers propose at the same moment.
+        try:
+            found = self.storage.get_trial_id_from_study_id_trial_number(self.optuna_id, likely)
+        except KeyError:
+            found = None
+        return likely if found == trial_id else self.storage.get_trial_number_from_id(trial_id)
 
     def _search(self, run_id: int) -> int | None:
         """Find the trial of a run among those that belong to no run yet."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.orm import Session
 
 from nas import leases
-from nas.leases import LEASE_S
+from nas.leases import LEASE_S, Lease
 from nas.outcomes import Outcome
 from nas.progress import Recovered
 from nas.store import runs
@@ -33,16 +33,34 @@ def reconcile(driver: Coordinator) -> Recovered:
     for run in driver.store.read(lambda s: runs.running(s, driver.study_id)):
         if not _is_orphan(driver, run):
             continue
-        outcome = driver.store.write(partial(_give_up, run=run, now=driver.clock.now()))
+        reason = f"driver {run.lease_owner} is gone; its lease was not renewed"
+        outcome = driver.store.write(
+            partial(_give_up, run=run, now=driver.clock.now(), reason=reason)
+        )
         requeued += outcome == "requeued"
         lost += outcome == "lost"
     if lost:
-        driver.projection.catch_up(lambda run: run.state == Outcome.LOST.value)
+        _tell_lost(driver)
     waiting = driver.store.read(lambda s: runs.count_waiting(s, driver.study_id))
     found = Recovered(adopted, requeued, lost, waiting)
     if adopted or requeued or lost:
         driver.progress(found)
     return found
+
+
+def abandon(driver: Coordinator, lease: Lease, reason: str) -> None:
+    """Do with a trial of this driver what is done with one of a driver that is gone."""
+    run = driver.store.read(lambda s: s.get_one(Run, lease.run_id))
+    if run.lease_owner != lease.owner or run.lease_token != lease.token:
+        return
+    outcome = driver.store.write(partial(_give_up, run=run, now=driver.clock.now(), reason=reason))
+    if outcome == "lost":
+        _tell_lost(driver)
+    driver.progress(Recovered(0, outcome == "requeued", outcome == "lost", 0))
+
+
+def _tell_lost(driver: Coordinator) -> None:
+    driver.projection.catch_up(lambda run: run.state == Outcome.LOST.value)
 
 
 def sweep_checkpoints(driver: Coordinator) -> None:
@@ -76,9 +94,8 @@ def _is_orphan(driver: Coordinator, run: Run) -> bool:
     return driver.clock.now() >= silent_since
 
 
-def _give_up(session: Session, run: Run, now: float) -> str:
+def _give_up(session: Session, run: Run, now: float, reason: str) -> str:
     """End an attempt whose driver is gone; queue another one unless there were too many."""
-    reason = f"driver {run.lease_owner} is gone; its lease was not renewed"
     if not leases.revoke(session, run, Outcome.LOST, reason, now):
         return "moved"
     ended = session.get_one(Run, run.id, populate_existing=True)

@@ -10,6 +10,7 @@ from typing import Any
 from nas.budget import Budget, parse_budget
 from nas.errors import StudyError
 from nas.proxies.recipe import Recipe, default_recipe
+from nas.pruning import PRUNERS
 from nas.strategies import check_strategy
 from search_spaces import SearchSpace, list_spaces
 
@@ -26,6 +27,7 @@ class Settings:
     trials: candidates wanted, beside the baselines. timeout_s: no trial starts later than that
     after a driver's start. trial_timeout_s: of one trial. device: where proxies train.
     backend: of the scans. warm_start: "presets" trains the space's published designs first.
+    pruner: "asha" ends candidates early that fall behind at the same epoch, "none" does not.
     source: the user's own space file, None for a shipped space.
     """
 
@@ -40,6 +42,7 @@ class Settings:
     image_size: int = 224
     backend: str = "auto"
     warm_start: str = "presets"
+    pruner: str = "none"
     timeout_s: float | None = None
     trial_timeout_s: float | None = None
     source: str | None = None
@@ -56,6 +59,8 @@ class Settings:
             raise StudyError(
                 f"warm start {self.warm_start!r} is unknown; use {' or '.join(WARM_STARTS)}"
             )
+        if self.pruner not in PRUNERS:
+            raise StudyError(f"pruner {self.pruner!r} is unknown; use {' or '.join(PRUNERS)}")
         check_objectives(self.objectives)
 
     def to_dict(self) -> dict[str, Any]:
@@ -69,6 +74,7 @@ class Settings:
             "image_size": self.image_size,
             "backend": self.backend,
             "warm_start": self.warm_start,
+            "pruner": self.pruner,
             "timeout_s": self.timeout_s,
             "trial_timeout_s": self.trial_timeout_s,
         }
@@ -106,10 +112,18 @@ class Settings:
                 if mine[key] != theirs[key] and key not in ("data_dir", "download"):
                     return f"recipe {key} is {mine[key]}, you ask for {theirs[key]}"
         mine, theirs = self.to_dict() | {"seed": self.seed}, other.to_dict() | {"seed": other.seed}
-        for key in ("budget", "seed", "strategy", "objectives", "image_size", "warm_start"):
+        for key in (
+            "budget",
+            "seed",
+            "strategy",
+            "objectives",
+            "image_size",
+            "warm_start",
+            "pruner",
+        ):
             if mine[key] != theirs[key]:
                 return f"{key.replace('_', ' ')} is {mine[key]}, you ask for {theirs[key]}"
-        for key in ("device", "backend"):
+        for key in ("warm_start", "pruner", "device", "backend"):
             # Numbers from different kernels differ in their last bits and do not compare.
             if mine[key] != theirs[key]:
                 return f"{key} is {mine[key]}, you ask for {theirs[key]}"
@@ -145,6 +159,7 @@ def search_settings(
     device: str = "auto",
     backend: str = "auto",
     warm_start: str = "presets",
+    pruner: str = "none",
     seed: int = 0,
 ) -> Settings:
     """Make settings from what a user wrote; nothing is trained, no database is touched.
@@ -177,6 +192,7 @@ def search_settings(
         image_size=image_size,
         backend=backend,
         warm_start=warm_start,
+        pruner=pruner,
         timeout_s=timeout_s,
         trial_timeout_s=trial_timeout_s,
         source=str(Path(space).absolute()) if str(space) not in list_spaces() else None,

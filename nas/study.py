@@ -29,7 +29,7 @@ from nas.executors.task import Brake, Proxy, Task, carry_out
 from nas.interrupts import on_signal
 from nas.leases import Lease
 from nas.outcomes import Outcome
-from nas.progress import Progress, StudyFinished, StudyStarted, silent
+from nas.progress import Notice, Progress, StudyFinished, StudyStarted, silent
 from nas.projection import open_optuna
 from nas.proposals import Nothing, Planner
 from nas.recovery import sweep_checkpoints
@@ -206,6 +206,7 @@ def run(
     def stop(signal_name: str) -> None:
         driver.stop(f"stopped by {signal_name}")
         worker.stop()
+        progress(Notice(f"{signal_name}: stopping after this epoch; once more to stop at once"))
 
     try:
         progress(_started(study, driver))

@@ -5,13 +5,18 @@ from __future__ import annotations
 import gc
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from kernels.errors import ScanNASError
 from nas.coordinator import Coordinator, Done, Wait
 from nas.executors.task import Brake, Interrupted, Proxy, Task, carry_out
 from nas.leases import RENEW_EVERY_S, LeaseLost
 from nas.progress import Notice, Waiting
+
+if TYPE_CHECKING:
+    from nas.proxies.training import EpochMetrics
 
 
 class InlineExecutor:
@@ -58,9 +63,7 @@ class InlineExecutor:
         self.brake = Brake(at_epoch=stopping)
         try:
             with _Renewal(coordinator, task, self.brake) as renewal:
-                result = carry_out(
-                    task, lambda m: coordinator.epoch(task, m), self.brake, self.proxy
-                )
+                result = carry_out(task, self._reporter(coordinator, task), self.brake, self.proxy)
             coordinator.finish(task, result)
         except LeaseLost as error:
             coordinator.progress(Notice(f"trial {task.trial}: {error}"))
@@ -77,6 +80,14 @@ class InlineExecutor:
             raise
         finally:
             _free_memory()
+
+    def _reporter(self, coordinator: Coordinator, task: Task) -> Callable[[EpochMetrics], None]:
+        brake = self.brake
+
+        def report(metrics: EpochMetrics) -> None:
+            brake.pruned = coordinator.epoch(task, metrics)
+
+        return report
 
 
 class _Renewal(threading.Thread):

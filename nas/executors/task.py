@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from nas.errors import StudyError
 from nas.leases import Lease, Result
 from nas.outcomes import Outcome, Stop, classify
+from nas.pruning import epoch_score
 
 if TYPE_CHECKING:
     from backbones.config import BackboneConfig
@@ -89,13 +90,13 @@ class Brake:
     """Stops a running task, and remembers why.
 
     at_epoch: stop after the epoch that is under way. at_once: stop at the next update.
+    pruned: end here, because the design has fallen behind; set while an epoch is reported.
     """
 
     at_epoch: bool = False
     at_once: str | None = None
     deadline: float | None = None
     timed_out: bool = False
-    prune: Callable[[EpochMetrics], bool] | None = None
     pruned: bool = False
     history: list[EpochMetrics] = field(default_factory=list)
 
@@ -132,8 +133,7 @@ def carry_out(
             raise
         if metrics.epoch == metrics.epochs:
             return
-        if brake.prune is not None and brake.prune(metrics):
-            brake.pruned = True
+        if brake.pruned:
             raise Stop("pruned")
         if brake.at_epoch or brake.should_stop():
             raise Stop("asked to stop")
@@ -200,12 +200,7 @@ def _ended(task: Task, brake: Brake, error: Exception) -> Result:
     last = brake.history[-1] if brake.history else None
     if outcome is Outcome.PRUNED:
         if brake.pruned and last is not None:
-            return Result(
-                Outcome.PRUNED,
-                score=last.val_top1,
-                objectives=(last.val_top1, *task.costs),
-                metrics={"epochs": last.epoch, "top1": last.val_top1, "seconds": last.seconds},
-            )
+            return pruned(task, last)
         if not brake.timed_out:
             raise Interrupted(brake.at_once or "asked to stop") from None
         outcome = Outcome.TIMEOUT
@@ -219,6 +214,20 @@ def _ended(task: Task, brake: Brake, error: Exception) -> Result:
         objectives=(0.0, *task.costs),
         error=said[:1000],
         traceback=lines[-_LONGEST_TRACEBACK:],
+    )
+
+
+def pruned(task: Task, last: EpochMetrics) -> Result:
+    """Return the result of a design that was ended after an epoch; its score is of that epoch."""
+    from nas.proxies.recipe import Recipe
+
+    recipe = Recipe.model_validate(dict(task.recipe))
+    score = epoch_score(recipe, last.val_top1, last.val_loss)
+    return Result(
+        Outcome.PRUNED,
+        score=score,
+        objectives=(score, *task.costs),
+        metrics={"epochs": last.epoch, "top1": last.val_top1, "seconds": last.seconds},
     )
 
 
