@@ -27,7 +27,9 @@ Grid = tuple[int, int]
 ROPE_BASE = 10000.0
 
 
-def _rope_angles(height: int, width: int, channels: int, reference: Grid) -> np.ndarray:
+def _rope_angles(
+    height: int, width: int, channels: int, reference_height: int, reference_width: int
+) -> np.ndarray:
     """Return the angle of every token and channel pair. Shapes: (H * W, C).
 
     Pairs of the first half turn with the row, those of the second with the column; other grids
@@ -35,7 +37,7 @@ def _rope_angles(height: int, width: int, channels: int, reference: Grid) -> np.
     """
     rates = ROPE_BASE ** (-np.arange(channels // 4) / (channels // 4)).repeat(2)
     rows, cols = np.divmod(np.arange(height * width), width)
-    rows, cols = rows * reference[0] / height, cols * reference[1] / width
+    rows, cols = rows * reference_height / height, cols * reference_width / width
     return np.concatenate([np.outer(rows, rates), np.outer(cols, rates)], axis=1)
 
 
@@ -164,9 +166,10 @@ class Backbone(nn.Module):
 
     def _rotate(self, x: Tensor, grid: Grid) -> Tensor:
         """Rotate channel pairs (a, b) of the map's tokens by their angles."""
-        args = (*grid, side(x.shape[-1]), self.reference_grid)
+        args = (*grid, side(x.shape[-1]), *self.reference_grid)
         dtype = torch.promote_types(x.dtype, torch.float32)
-        cos, sin = (table(f, args, x.device, dtype) for f in (_rope_cos, _rope_sin))
+        cos = table(_rope_cos, x.device, dtype, *args)
+        sin = table(_rope_sin, x.device, dtype, *args)
         tokens = grid[0] * grid[1]
         patches, rest = x[:, :tokens], x[:, tokens:]
         a, b = patches.unflatten(-1, (-1, 2)).unbind(-1)
@@ -231,8 +234,6 @@ class Backbone(nn.Module):
         x, grid = self._embed(x)
         maps, plain, seen = [], len(self.stages) == 1, -1
         for stage in self.stages:
-            if stop_early and seen >= last:
-                break
             x, grid = stage.enter(x, grid)
             for block in stage.blocks:
                 x = self._run_block(block, x, grid)
@@ -242,11 +243,14 @@ class Backbone(nn.Module):
             seen += not plain
             if not plain and seen in taken:
                 maps.append(self._as_map(x, grid, norm and stage is self.stages[-1]))
+            if stop_early and seen >= last:
+                break
         if output_fmt == "NCHW":
             maps = [m.permute(0, 3, 1, 2).contiguous() for m in maps]
         if intermediates_only:
             return maps
-        if self.config.head.norm_first and self.global_pool != "token":
+        finished = stage is self.stages[-1]
+        if finished and self.config.head.norm_first and self.global_pool != "token":
             x = self.head.norm(x)
         return (x if self.has_class_token else x.unflatten(1, grid)), maps
 

@@ -2,14 +2,12 @@
 
 Tokens are numbered in memory: the H x W map row by row, then the class token if there is one,
 then padding tokens if a window order needs any. A table row is a permutation of all of them.
-Tables depend on the grid alone (`quadtree` builds its own per image) and are cached.
+Tables depend on the grid alone; `tables` caches them, and `quadtree` makes its own per image.
 
 A cyclic shift of the map is a renaming of tokens, so it is composed into the table.
 """
 
 from __future__ import annotations
-
-from functools import lru_cache
 
 import numpy as np
 
@@ -112,17 +110,17 @@ def window_padding(routes: tuple[str, ...], height: int, width: int) -> int:
     return max([height * width, *lengths]) - height * width
 
 
-@lru_cache(maxsize=1024)
 def route_table(
     order: FixedOrder | WindowOrder,
     height: int,
     width: int,
     class_token: bool = False,
-    shift: tuple[int, int] = (0, 0),
+    down: int = 0,
+    right: int = 0,
 ) -> np.ndarray:
     """Return the table of an order: token visited by each route at each step.
 
-    shift: the routes walk over the map rolled by so many rows and columns.
+    down, right: the routes walk over the map rolled by so many rows and columns.
     Shapes: (K, L) int64, L = H * W + class token + `padded_tokens`. Padding tokens that a route
     does not need come last, where they change nothing. The class token stands in the middle of
     the forward curve; Vim reverses the sequence with it, LocalMamba puts it back in the middle.
@@ -151,8 +149,8 @@ def route_table(
         route = route.copy()
         route[holes] = spare[: holes.sum()]
         row[:] = np.concatenate([route, spare[holes.sum() :]])
-    if any(shift):
-        table = _unrolled(height, width, shift, length)[table]
+    if down or right:
+        table = _unrolled(height, width, (down, right), length)[table]
     table.flags.writeable = False
     return table
 
@@ -178,7 +176,6 @@ def _unrolled(height: int, width: int, shift: tuple[int, int], length: int) -> n
     return names
 
 
-@lru_cache(maxsize=256)
 def subgrid_table(order: AtrousOrder, height: int, width: int) -> np.ndarray:
     """Return the tokens of each interleaved sub-grid in the order of its route.
 
@@ -198,7 +195,6 @@ def subgrid_table(order: AtrousOrder, height: int, width: int) -> np.ndarray:
     return np.stack(routes)
 
 
-@lru_cache(maxsize=256)
 def move_codes(height: int, width: int) -> np.ndarray:
     """Return which move led each snake route to each step.
 
@@ -212,7 +208,6 @@ def move_codes(height: int, width: int) -> np.ndarray:
     return np.pad(codes, ((0, 0), (1, 0)))
 
 
-@lru_cache(maxsize=1024)
-def inverse_table(table_key: tuple) -> np.ndarray:
-    """Return for every token the step at which each route visits it, for `route_table` args."""
-    return np.argsort(route_table(*table_key), axis=1)
+def inverse_table(order: FixedOrder | WindowOrder, *args: int) -> np.ndarray:
+    """Return for every token the step at which each route visits it; args as `route_table`."""
+    return np.argsort(route_table(order, *args), axis=1)

@@ -60,9 +60,9 @@ def gumbel_noise(like: Tensor) -> Tensor:
 
 @lru_cache(maxsize=256)
 def _layout(
-    levels: tuple[int, ...], height: int, width: int, shift: Sign
+    order: QuadtreeOrder, height: int, width: int, down: int, right: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the static tables of a quadtree over one grid.
+    """Return the static tables of a quadtree over one grid, rolled by so many rows and columns.
 
     Window borders are those of the grid padded at the bottom and right to a multiple of the
     finest level; padding itself is never visited.
@@ -73,55 +73,49 @@ def _layout(
     A window's slots are the same block in all orders that split it or not: that is why orders
     of different depth can be mixed window by window and stay a permutation.
     """
-    finest = levels[-1]
+    finest = order.levels[-1]
     sides = [-(-n // finest) for n in (height, width)]
     rows, cols = np.divmod(np.arange(height * width), width)
-    place = [(rows + shift[0]) % height, (cols + shift[1]) % width]  # where the shift puts a token
-    window, keys, orders = [], [], []
-    for level in levels:
+    place = [(rows + down) % height, (cols + right) % width]  # where the shift puts a token
+    window, orders = [], []
+    for level in order.levels:
         row, col = (p // (side * (finest // level)) for p, side in zip(place, sides))
         window.append(row * level + col)
-        keys.append(window[-1])
-        orders.append(np.lexsort([place[1], place[0], *keys[::-1]]))
-    slot = [window[i][orders[i]] for i in range(len(levels) - 1)]
+        orders.append(np.lexsort([place[1], place[0], *window[::-1]]))
+    slot = [windows[nested] for windows, nested in zip(window[:-1], orders)]
     return np.stack(orders), np.stack(slot), np.stack(window[:-1])
 
 
-def _tables(part: int, *args: object) -> np.ndarray:
-    return _layout(*args)[part]  # type: ignore[arg-type]
+def _orders(order: QuadtreeOrder, *args: int) -> np.ndarray:
+    return _layout(order, *args)[0]
 
 
-def _orders(*args: object) -> np.ndarray:
-    return _tables(0, *args)
+def _slots(order: QuadtreeOrder, *args: int) -> np.ndarray:
+    return _layout(order, *args)[1]
 
 
-def _slots(*args: object) -> np.ndarray:
-    return _tables(1, *args)
-
-
-@lru_cache(maxsize=256)
-def _averages(level: int, *args: object) -> np.ndarray:
+def _averages(level: int, order: QuadtreeOrder, *args: int) -> np.ndarray:
     """Return the matrix (L, windows) that averages tokens over the windows of a level."""
-    owner, count = _tables(2, *args)[level], args[0][level] ** 2  # type: ignore[index]
-    member = owner[:, None] == np.arange(count)
+    owner = _layout(order, *args)[2][level]
+    member = owner[:, None] == np.arange(order.levels[level] ** 2)
     return member / np.maximum(member.sum(0), 1)
 
 
-def _occupied(level: int, *args: object) -> np.ndarray:
+def _occupied(level: int, order: QuadtreeOrder, *args: int) -> np.ndarray:
     """Return which windows of a level hold a token: small grids leave some empty."""
-    return _averages(level, *args).any(0)
+    return _averages(level, order, *args).any(0)
 
 
-def _members(level: int, *args: object) -> np.ndarray:
+def _members(level: int, order: QuadtreeOrder, *args: int) -> np.ndarray:
     """Return the windows of a level by token, one-hot: (windows, L)."""
-    return (_averages(level, *args) > 0).T
+    return (_averages(level, order, *args) > 0).T
 
 
-def _parents(level: int, levels: tuple[int, ...]) -> np.ndarray:
+def _parents(level: int, order: QuadtreeOrder) -> np.ndarray:
     """Return for each window of a level the window of the level before that holds it."""
-    rows, cols = np.divmod(np.arange(levels[level] ** 2), levels[level])
-    ratio = levels[level] // levels[level - 1]
-    return rows // ratio * levels[level - 1] + cols // ratio
+    coarse, fine = order.levels[level - 1 : level + 1]
+    rows, cols = np.divmod(np.arange(fine**2), fine) // np.array(fine // coarse)
+    return rows * coarse + cols
 
 
 class Quadtree(nn.Module):
@@ -136,7 +130,7 @@ class Quadtree(nn.Module):
 
     def __init__(self, order: QuadtreeOrder, inner: int) -> None:
         super().__init__()
-        self.order = order
+        self.order, self.order_json = order, order.model_dump_json()
         self.predictor = LocalityPredictor(inner, order.context)
 
     def forward(
@@ -148,25 +142,25 @@ class Quadtree(nn.Module):
             gate (B, L, 1).
         """
         score = self.predictor(x, grid)
-        roll = (0, 0)
+        down, right = 0, 0
         if sign is not None and shift is not None:
-            roll = tuple(s * (n // shift.fraction) for s, n in zip(sign, grid))
-        args = (self.order.levels, *grid, roll)
-        orders = table(_orders, args, x.device, torch.int32)
-        slots = table(_slots, args, x.device, torch.int64)
+            down, right = (s * (n // shift.fraction) for s, n in zip(sign, grid))
+        args = (self.order_json, *grid, down, right)
+        orders = table(_orders, x.device, torch.int32, *args)
+        slots = table(_slots, x.device, torch.int64, *args)
         order, gate = orders[0].expand(x.shape[0], -1), None
         allowed = None
         for level in range(len(self.order.levels) - 1):
-            mean = score @ table(_averages, (level, *args), x.device, score.dtype)
-            holds = table(_occupied, (level, *args), x.device, torch.bool)
+            mean = score @ table(_averages, x.device, score.dtype, level, *args)
+            holds = table(_occupied, x.device, torch.bool, level, *args)
             soft, chosen = self.choose(mean, holds if allowed is None else allowed & holds)
             order = torch.where(chosen[:, slots[level]], orders[level + 1], order)
             if self.training:
-                members = table(_members, (level, *args), x.device, soft.dtype)
+                members = table(_members, x.device, soft.dtype, level, *args)
                 change = (soft - soft.detach()) * (2 * chosen.to(soft.dtype) - 1)
                 gate = change @ members + (1.0 if gate is None else gate)
             if level + 2 < len(self.order.levels):
-                parents = table(_parents, (level + 1, self.order.levels), x.device, torch.int64)
+                parents = table(_parents, x.device, torch.int64, level + 1, self.order_json)
                 allowed = chosen[:, parents]
         both = torch.stack((order, order.flip(-1)), dim=1)
         return both, None if gate is None else gate.unsqueeze(-1).to(x.dtype)
@@ -189,7 +183,6 @@ class Quadtree(nn.Module):
 # --- the released code -------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=64)
 def _window_order(windows: int, height: int, width: int) -> np.ndarray:
     """Return tokens by windows x windows equal windows in raster order, raster inside each."""
     grid = np.arange(height * width).reshape(windows, height // windows, windows, width // windows)
@@ -238,7 +231,7 @@ class OfficialQuadtree(nn.Module):
 
         def windows(count: int, back: bool = False) -> Tensor:
             make = _window_back if back else _window_order
-            return table(make, (count, *padded), x.device, torch.int64)
+            return table(make, x.device, torch.int64, count, *padded)
 
         sequence = ((1 - mask) * x).index_select(1, windows(2))
         sequence = sequence + (mask * x).index_select(1, windows(4))

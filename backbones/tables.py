@@ -1,33 +1,55 @@
 """Order tables as tensors, one per device.
 
-Shapes are fixed while a graph is compiled, so there a table is a constant of the graph.
+While a graph is compiled the size of the map is fixed, and a table is a constant of the graph.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from functools import cache
 from operator import index
 from typing import Any
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
+
+from backbones.order_config import ScanOrder
+
+CACHED_TABLES = 1024
+"""How many tables are kept: a network needs one or two for each of its blocks and image sizes."""
 
 _TENSORS: dict[Hashable, Tensor] = {}
 
 
 @torch.compiler.assume_constant_result
 def table(
-    make: Callable[..., np.ndarray], args: tuple, device: torch.device, dtype: torch.dtype
+    make: Callable[..., np.ndarray],
+    device: torch.device,
+    dtype: torch.dtype,
+    *args: bool | int | str,
 ) -> Tensor:
-    """Return `make(*args)` as a tensor; made once for each make, args, device and dtype."""
-    key = (make, args, device, dtype)
+    """Return `make(*args)` as a tensor; made once for each make, args, device and dtype.
+
+    make is a plain function, args are numbers and scan orders by their JSON: the compiler takes
+    no other constants.
+    """
+    key = (make, device, dtype, args)
     found = _TENSORS.get(key)
     if found is None:
-        found = torch.tensor(make(*args), dtype=dtype, device=device)
+        decoded = (_order(arg) if isinstance(arg, str) else arg for arg in args)
+        found = torch.tensor(make(*decoded), dtype=dtype, device=device)
         if type(found) is Tensor:  # not the stand-in of an export, which must not outlive it
+            while len(_TENSORS) >= CACHED_TABLES:
+                del _TENSORS[next(iter(_TENSORS))]
             _TENSORS[key] = found
     return found
+
+
+@cache
+def _order(json: str) -> Any:
+    return TypeAdapter(ScanOrder).validate_json(json)
 
 
 def side(size: Any) -> int:

@@ -26,6 +26,7 @@ from backbones.tables import side, table
 from kernels import cross_scan
 
 Grid = tuple[int, int]
+BIDIRECTIONAL = FixedOrder(kind="bidirectional").model_dump_json()
 
 
 class SSM(nn.Module):
@@ -51,6 +52,7 @@ class SSM(nn.Module):
         inner, rank, state = config.inner(width), config.rank(width), config.d_state
         self.config, self.shift, self.class_token = config, shift, class_token
         self.order, self.routes = config.order, config.order.num_routes
+        self.order_json = config.order.model_dump_json()
         self.sizes = (rank, state, state)
         sets = 1 if config.shared else self.routes
         projected = inner if config.gate == "none" else 2 * inner
@@ -128,14 +130,13 @@ class SSM(nn.Module):
                 x = x * gate
             spare = 0
         else:
-            key = (self.order, *grid, self.class_token, self._roll(grid))
-            orders = table(route_table, key, x.device, torch.int32)
+            orders = table(route_table, x.device, torch.int32, *self._table_args(grid))
             spare = padded_tokens(self.order, *grid)
         tokens = x.shape[1]
         if spare:  # steps over padding insert nothing but let the state decay, as published
             x = F.pad(x, (0, 0, 0, spare))
         if self.causal:
-            x = self._conv_on_routes(x, key)
+            x = self._conv_on_routes(x, grid)
         inside = z if self.config.gates_in_scan else None
         if spare and inside is not None:
             inside = F.pad(inside, (0, 0, 0, spare))
@@ -147,17 +148,19 @@ class SSM(nn.Module):
             y = self.attention(y).sum(1)
         return y if gate is None else y * gate
 
-    def _roll(self, grid: Grid) -> tuple[int, int]:
-        """Return by how many rows and columns the map is shifted."""
-        if self.shift is None:
-            return (0, 0)
-        fraction = self.config.shift.fraction
-        return self.shift[0] * (grid[0] // fraction), self.shift[1] * (grid[1] // fraction)
+    def _table_args(self, grid: Grid) -> tuple[str | int, ...]:
+        """Return what `route_table` needs to know."""
+        down, right = 0, 0
+        if self.shift is not None:
+            fraction = self.config.shift.fraction
+            down, right = (sign * (n // fraction) for sign, n in zip(self.shift, grid))
+        return self.order_json, *grid, self.class_token, down, right
 
-    def _conv_on_routes(self, x: Tensor, key: tuple) -> Tensor:
+    def _conv_on_routes(self, x: Tensor, grid: Grid) -> Tensor:
         """Convolve along each route, causally. Shapes: (B, L, E) -> (B, K, L, E)."""
-        visits = table(route_table, key, x.device, torch.int64)
-        back = table(inverse_table, (key,), x.device, torch.int64)
+        args = self._table_args(grid)
+        visits = table(route_table, x.device, torch.int64, *args)
+        back = table(inverse_table, x.device, torch.int64, *args)
         kernel = self.conv.kernel_size[0]
         # One index_select a route: their gradients add up in a fixed order.
         along = torch.stack([x.index_select(1, row) for row in visits.unbind()], dim=2)
@@ -175,7 +178,7 @@ class SSM(nn.Module):
         step = self.order.step
         pad_h, pad_w = (-n % step for n in grid)
         height, width = grid[0] + pad_h, grid[1] + pad_w
-        tokens = table(subgrid_table, (self.order, height, width), x.device, torch.int64)
+        tokens = table(subgrid_table, x.device, torch.int64, self.order_json, height, width)
         x = F.pad(x.unflatten(1, grid), (0, 0, 0, pad_w, 0, pad_h)).flatten(1, 2)
         x = x.index_select(1, tokens.flatten()).unflatten(1, (self.routes, -1))
         y = self._scan(x, None, None, "none", grid).flatten(1, 2)
@@ -185,8 +188,8 @@ class SSM(nn.Module):
     def _scan_overlapping(self, x: Tensor, grid: Grid) -> Tensor:
         """Scan QuadMamba's sequence, in which tokens of the chosen quadrant overlap others."""
         sequence, restore = self.quadtree(x, grid, self.shift, self.config.shift)
-        both = (FixedOrder(kind="bidirectional"), 1, side(sequence.shape[1]))
-        orders = table(route_table, both, x.device, torch.int32)
+        length = side(sequence.shape[1])
+        orders = table(route_table, x.device, torch.int32, BIDIRECTIONAL, 1, length)
         return restore(self._scan(sequence, orders, None, self.config.merge, grid))
 
     # -- the scan --
@@ -222,8 +225,7 @@ class SSM(nn.Module):
 
     def _by_step(self, delta: Tensor, b: Tensor, c: Tensor, grid: Grid) -> tuple[Tensor, ...]:
         """Give step t of a route the delta, B and C of raster token t (PlainMamba's code)."""
-        key = (self.order, *grid, self.class_token, self._roll(grid))
-        back = table(inverse_table, (key,), delta.device, torch.int64)
+        back = table(inverse_table, delta.device, torch.int64, *self._table_args(grid))
         if self.config.direction_bias:
             b = b + self._moves(grid, by_step=True)
         return tuple(
@@ -233,8 +235,8 @@ class SSM(nn.Module):
 
     def _moves(self, grid: Grid, by_step: bool) -> Tensor:
         """Return the learned vector of the move into each step. Shapes: (K, L, N)."""
-        codes = table(move_codes, grid, self.move_bias.device, torch.int64)
+        codes = table(move_codes, self.move_bias.device, torch.int64, *grid)
         if not by_step:
-            key = (self.order, *grid, False, self._roll(grid))
-            codes = codes.gather(1, table(inverse_table, (key,), codes.device, torch.int64))
+            args = self._table_args(grid)
+            codes = codes.gather(1, table(inverse_table, codes.device, torch.int64, *args))
         return self.move_bias[codes]

@@ -1,0 +1,240 @@
+import subprocess
+import sys
+
+import pytest
+import timm
+import torch
+from timm.data import resolve_data_config
+from timm.optim import param_groups_layer_decay, param_groups_weight_decay
+from tiny_models import models
+
+import backbones
+from backbones import create, list_presets, load_config
+from backbones.network import Backbone
+
+TINY = models()
+COMPILE_TOLERANCE = 1e-5
+
+HIERARCHICAL = "scannas_vmamba_tiny_s1l8"
+PLAIN = "scannas_local_vim_tiny_middle_cls_token"
+
+
+def test_every_preset_is_a_timm_model():
+    assert timm.list_models("scannas_*") == [f"scannas_{name}" for name in list_presets()]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import backbones, timm",
+        "import timm, backbones",
+        "import backbones; from timm import create_model; import timm",
+    ],
+)
+def test_registration_works_in_either_import_order(code):
+    check = "; m = timm.create_model('scannas_mambaout_femto', num_classes=2); print(type(m))"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code + check], capture_output=True, text=True
+    )
+    assert "backbones.network.Backbone" in done.stdout, done.stderr
+
+
+def test_importing_the_package_is_light():
+    code = (
+        "import sys, backbones; backbones.cost('vmamba_tiny_s1l8'); backbones.list_presets();"
+        "print([m for m in ('torch', 'timm', 'numba', 'optuna', 'ray') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_mambaout_names_stay_timms():
+    assert not isinstance(timm.create_model("mambaout_femto"), Backbone)
+
+
+def test_create_model_takes_timms_arguments():
+    model = timm.create_model(
+        "scannas_mambaout_femto",
+        num_classes=3,
+        in_chans=1,
+        drop_path_rate=0.1,
+        drop_rate=0.2,
+        img_size=64,
+    )
+    assert model(torch.zeros(1, 1, 64, 64)).shape == (1, 3)
+    assert model.config.drop_path_rate == 0.1
+    assert model.head.drop.p == 0.2
+    assert resolve_data_config({}, model=model)["input_size"] == (3, 224, 224)
+
+
+def test_features_only_gives_strides_and_channels():
+    model = timm.create_model(HIERARCHICAL, features_only=True)
+    assert model.feature_info.channels() == [96, 192, 384, 768]
+    assert model.feature_info.reduction() == [4, 8, 16, 32]
+    with torch.no_grad():
+        maps = model(torch.randn(1, 3, 64, 96))
+    assert [tuple(m.shape) for m in maps] == [
+        (1, 96, 16, 24),
+        (1, 192, 8, 12),
+        (1, 384, 4, 6),
+        (1, 768, 2, 3),
+    ]
+
+
+def test_features_only_takes_out_indices():
+    model = timm.create_model(HIERARCHICAL, features_only=True, out_indices=(1, 2))
+    assert model.feature_info.channels() == [192, 384]
+    full = backbones.create("vmamba_tiny_s1l8")
+    count = sum(p.numel() for p in full.stages[3].parameters())
+    assert (
+        sum(p.numel() for p in model.parameters())
+        < sum(p.numel() for p in full.parameters()) - count
+    )
+    assert [m.shape[1] for m in model(torch.randn(1, 3, 64, 64))] == [192, 384]
+
+
+def test_features_of_a_plain_network_leave_the_class_token_out():
+    model = timm.create_model(PLAIN, features_only=True)
+    assert model.feature_info.reduction() == [16] * 4
+    with torch.no_grad():
+        maps = model(torch.randn(1, 3, 64, 80))
+    assert [tuple(m.shape) for m in maps] == [(1, 192, 4, 5)] * 4
+
+
+@pytest.mark.parametrize("name", ["vmamba_tiny_s1l8", "vim_tiny", "mambaout_femto"])
+def test_forward_is_features_then_head(name):
+    model = create(name, num_classes=4).eval()
+    image = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        features = model.forward_features(image)
+        assert torch.equal(model(image), model.forward_head(features))
+        pooled = model.forward_head(features, pre_logits=True)
+        assert pooled.shape == (2, model.head_hidden_size)
+        final, maps = model.forward_intermediates(image)
+        assert torch.equal(final, features)
+        assert maps[-1].shape[1] == model.num_features
+        only = model.forward_intermediates(image, indices=[0], stop_early=True, norm=True)[1]
+        assert torch.equal(only[0], maps[0])
+
+
+@pytest.mark.parametrize("name", ["vmamba_tiny_s1l8", "vim_tiny", "mambaout_femto"])
+def test_reset_classifier(name):
+    model = create(name).eval()
+    image = torch.randn(1, 3, 64, 64)
+    model.reset_classifier(11)
+    assert model(image).shape == (1, 11)
+    assert model.get_classifier().out_features == 11 == model.num_classes
+    model.reset_classifier(0)
+    assert model(image).shape == (1, model.head_hidden_size)
+    with pytest.raises(ValueError, match="global_pool 'max' is unknown"):
+        model.reset_classifier(3, global_pool="max")
+
+
+def test_reset_classifier_without_pooling_keeps_the_map():
+    model = create("vmamba_tiny_s1l8").eval()
+    model.reset_classifier(0, global_pool="")
+    assert model(torch.randn(1, 3, 64, 64)).shape == (1, 2, 2, 768)
+
+
+def test_averaged_tokens_can_replace_the_class_token():
+    model = create("vim_tiny", num_classes=3).eval()
+    image = torch.randn(1, 3, 64, 64)
+    by_token = model(image)
+    model.reset_classifier(3, global_pool="avg")
+    model.head.fc.load_state_dict(model.head.fc.state_dict())
+    assert model(image).shape == by_token.shape
+
+
+def test_no_weight_decay_names_exist_and_are_respected():
+    model = create("plainmamba_l1")
+    names = {name for name, _ in model.named_parameters()}
+    kept = model.no_weight_decay()
+    assert kept - {"cls_token"} <= names
+    assert "stages.0.blocks.0.mixer.A_log" in kept
+    groups = param_groups_weight_decay(model, 0.05, no_weight_decay_list=kept)
+    free = {id(p) for g in groups if g["weight_decay"] == 0 for p in g["params"]}
+    assert all(id(dict(model.named_parameters())[n]) in free for n in kept & names)
+
+
+@pytest.mark.parametrize("name", ["vmamba_tiny_s1l8", "vim_tiny"])
+def test_group_matcher_orders_layers(name):
+    model = create(name)
+    groups = param_groups_layer_decay(model, layer_decay=0.5)
+    depth = sum(len(s.blocks) for s in model.stages)
+    assert len({g["lr_scale"] for g in groups}) >= depth
+    assert model.group_matcher(coarse=True)["stem"].startswith("^stem")
+
+
+def test_position_table_is_resized_as_timm_does():
+    from timm.layers import resample_abs_pos_embed
+
+    model = create("plainmamba_l1").eval()
+    expected = resample_abs_pos_embed(
+        model.pos_embed, [10, 8], old_size=[14, 14], num_prefix_tokens=0
+    )
+    assert torch.equal(model._position((10, 8)), expected)
+    assert model(torch.randn(1, 3, 160, 128)).shape == (1, 1000)
+
+
+EXPORTED = [
+    "preset:vmamba_base_s1l20",
+    "preset:quadmamba_base",
+    "preset:vim_base",
+    "preset:mambaout_base",
+    "preset:local_vim_small",
+    "preset:local_vssm_small",
+    "preset:plainmamba_l1",
+    "preset:efficient_vmamba_base",
+    "mixer:quadtree_deep",
+    "mixer:hilbert",
+]
+
+
+QUICK_TO_COMPILE = ("preset:vim_base", "preset:plainmamba_l1")
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_export_gives_the_same_logits(name):
+    torch.manual_seed(0)
+    model = create(TINY[name]).eval()
+    image = torch.randn(2, 3, 32, 32)
+    program = torch.export.export(model, (image,))
+    with torch.no_grad():
+        assert torch.equal(program.module()(image), model(image))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n if n in QUICK_TO_COMPILE else pytest.param(n, marks=pytest.mark.slow) for n in EXPORTED],
+)
+def test_compile_has_no_graph_breaks(name):
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    model = create(TINY[name]).eval()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    with torch.no_grad():
+        for size in ((32, 32), (37, 45)):
+            image = torch.randn(2, 3, *size)
+            assert (compiled(image) - model(image)).abs().max() < COMPILE_TOLERANCE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPORTED)
+def test_inductor_compiles_forward_and_backward(name):
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    model = create(TINY[name]).eval()
+    image = torch.randn(2, 3, 32, 32)
+    expected = model(image)
+    expected.sum().backward()
+    gradients = [p.grad.clone() for p in model.parameters()]
+    model.zero_grad()
+    got = torch.compile(model)(image)
+    got.sum().backward()
+    assert (got - expected).abs().max() < COMPILE_TOLERANCE
+    for parameter, gradient in zip(model.parameters(), gradients):
+        assert torch.allclose(parameter.grad, gradient, atol=1e-4, rtol=1e-3)
+
+
+def test_presets_know_their_names():
+    assert all(load_config(name).name == name for name in list_presets())
