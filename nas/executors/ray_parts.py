@@ -1,0 +1,71 @@
+"""What Ray Tune is handed: a function that trains, a searcher, a scheduler. Imports Ray."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from nas.coordinator import Done
+from nas.executors.ray_tune import carry_out_in_worker, task_to
+
+if TYPE_CHECKING:
+    from nas.executors.ray_tune import _Desk
+
+
+def train(config: dict[str, Any], proxy: Any = None) -> None:
+    """Train one task in a worker process."""
+    carry_out_in_worker(config["task"], tune.report, proxy)
+
+
+class StudySearcher(Searcher):  # type: ignore[misc]
+    """Gives Tune what the coordinator has leased."""
+
+    def __init__(self, desk: _Desk) -> None:
+        super().__init__()
+        self.desk: _Desk | None = desk
+
+    def suggest(self, trial_id: str) -> Any:
+        """Return a task, None for later, or FINISHED."""
+        assert self.desk is not None
+        work = self.desk.hand_out(trial_id)
+        if isinstance(work, Done):
+            return Searcher.FINISHED
+        return None if work is None else {"task": task_to(work)}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Learn that a trial has ended."""
+        if self.desk is not None:
+            self.desk.ended(trial_id, failed=error)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Keep nothing: the database has it all."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Restore nothing."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the open database behind when Tune pickles its searcher."""
+        return {**self.__dict__, "desk": None}
+
+
+class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
+    """Writes epochs down and ends trials that the study wants ended."""
+
+    def __init__(self, desk: _Desk) -> None:
+        super().__init__()
+        self.desk: _Desk | None = desk
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Take an epoch or a final result."""
+        assert self.desk is not None
+        goes_on = self.desk.epoch(trial.trial_id, result)
+        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the open database behind."""
+        return {**self.__dict__, "desk": None}

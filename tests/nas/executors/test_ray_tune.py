@@ -1,0 +1,283 @@
+"""The Ray executor: what Tune does is real, in a namespace where only loopback exists."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from doubles import EPOCHS, FakeProxy, driver, new_study, settings
+from sqlalchemy import select
+
+from nas.clock import SystemClock
+from nas.errors import StudyError
+from nas.executors import choose_executor
+from nas.executors.inline import InlineExecutor
+from nas.executors.ray_tune import (
+    RayExecutor,
+    _Desk,
+    result_from,
+    result_to,
+    task_from,
+    task_to,
+)
+from nas.leases import Result
+from nas.outcomes import Outcome
+from nas.store.tables import Run
+from nas.study import open_study, run
+
+DRIVER = Path(__file__).with_name("ray_driver.py")
+LONGEST_S = 280
+
+
+def rows(study):
+    return study.store.read(lambda s: list(s.scalars(select(Run).order_by(Run.proposal, Run.id))))
+
+
+# --- without Ray ------------------------------------------------------------------------------
+
+
+def test_task_and_result_survive_the_way_to_a_worker(sqlite_url, clock):
+    study = new_study(sqlite_url, settings(objectives=("top1", "params")), clock=clock)
+    work = driver(study)
+    task = work.next()
+    assert task_from(task_to(task)) == task
+    result = Result(Outcome.NAN, objectives=(0.0, 5.0), metrics={"loss": float("nan")}, error="x")
+    back = result_from(result_to(result))
+    assert (back.outcome, back.objectives, back.error) == (Outcome.NAN, (0.0, 5.0), "x")
+    assert back.metrics == {"loss": None}
+    work.close()
+    study.close()
+
+
+@pytest.fixture
+def desk(sqlite_url, clock):
+    study = new_study(sqlite_url, settings(trials=2), clock=clock)
+    work = driver(study)
+    yield _Desk(work, RayExecutor(workers=2)), study
+    work.close()
+    study.close()
+
+
+def report(epoch):
+    return {
+        "epoch": epoch,
+        "epochs": EPOCHS,
+        "train_loss": 1.0,
+        "val_loss": 1.0,
+        "val_top1": 0.5,
+        "seconds": 0.1,
+    }
+
+
+def test_dead_worker_puts_its_trial_back_into_the_queue(desk):
+    desk, study = desk
+    task = desk.hand_out("a")
+    assert desk.epoch("a", report(1))
+    desk.ended("a", failed=True)
+    again = desk.hand_out("b")
+    assert (again.fingerprint, again.seed, again.attempt) == (task.fingerprint, task.seed, 2)
+    assert [r.state for r in rows(study)] == ["lost", "running"]
+    assert rows(study)[0].error == "its worker process died"
+
+
+def test_result_of_a_worker_ends_the_trial(desk):
+    desk, study = desk
+    desk.hand_out("a")
+    result = Result(Outcome.COMPLETE, score=0.5, objectives=(0.5,), metrics={})
+    assert desk.epoch("a", {"final": result_to(result)})
+    desk.ended("a", failed=True)  # the worker is replaced; the result stands
+    assert [r.state for r in rows(study)] == ["complete"]
+
+
+def test_stopped_executor_releases_after_the_epoch(desk):
+    desk, study = desk
+    desk.hand_out("a")
+    desk.executor.stop()
+    assert not desk.epoch("a", report(1))
+    desk.ended("a", failed=False)
+    assert [r.state for r in rows(study)] == ["waiting"]
+
+
+def test_auto_is_inline_for_one_trial_and_ray_for_more():
+    assert isinstance(choose_executor(), InlineExecutor)
+    assert isinstance(choose_executor(workers=4), RayExecutor)
+    assert isinstance(choose_executor(ray_address="auto"), RayExecutor)
+    assert choose_executor("ray", device="cuda", workers=2).gpus_per_trial == 1.0
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: choose_executor("slurm"), "unknown executor 'slurm'"),
+        (lambda: choose_executor("inline", workers=2), "one trial at a time"),
+        (lambda: RayExecutor(workers=0), "workers 0 must be 1 or more"),
+        (lambda: RayExecutor(cpus_per_trial=0.0), "needs some CPU or GPU"),
+    ],
+    ids=["unknown", "inline workers", "no workers", "no resources"],
+)
+def test_options_without_sense_are_refused(call, says):
+    with pytest.raises(StudyError, match=says):
+        call()
+
+
+# --- with Ray ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def namespace():
+    """A command prefix that runs a program where nothing but loopback can be bound."""
+    prefix = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+    if shutil.which("unshare") is None or subprocess.run([*prefix, "true"]).returncode != 0:
+        pytest.skip("no network namespaces for this user; Ray would bind the machine's address")
+    return prefix
+
+
+def start(namespace, tmp_path, url, trials, **options):
+    home = tmp_path / "home"
+    home.mkdir(exist_ok=True)
+    return subprocess.Popen(
+        [*namespace, sys.executable, str(DRIVER), url, "s", str(trials), str(tmp_path / "log")]
+        + [f"{key}={value}" for key, value in options.items()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HOME": str(home)},
+    )
+
+
+def end(process):
+    out, _ = process.communicate(timeout=LONGEST_S)
+    return out
+
+
+def workers_of(process):
+    """Process ids of the Ray workers that train for a driver."""
+    import psutil
+
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        try:
+            title = " ".join(child.cmdline())
+        except psutil.Error:
+            continue
+        if title.startswith("ray::") and "train" in title.lower():
+            found.append(child.pid)
+    return found
+
+
+def check_whole(study, trials, log):
+    found = rows(study)
+    newest = [r for r in found if r.newest]
+    assert len([r for r in newest if r.role == "candidate"]) == trials
+    assert not [r for r in found if r.state in ("running", "waiting")]
+    assert all(r.told for r in found)
+    trained = Counter(tuple(line.split()) for line in log.read_text().splitlines())
+    finished = {r.fingerprint for r in newest if r.state == "complete"}
+    # A finished design is trained to its end, and no epoch that reached a checkpoint again.
+    # (A worker may die between an epoch's end and its checkpoint.)
+    for fingerprint in finished:
+        epochs = [key for key in trained if key[0] == fingerprint]
+        assert len(epochs) == EPOCHS
+    return sum(trained.values()) - len(trained)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(600)
+def test_pruned_trials_are_recorded_as_pruned(sqlite_url, tmp_path, namespace):
+    study = new_study(sqlite_url, settings(trials=12, pruner="asha"), clock=SystemClock())
+    out = end(start(namespace, tmp_path, sqlite_url, 12))
+    assert "END 12 of 12" in out
+    states = Counter(r.state for r in rows(study))
+    assert set(states) == {"complete", "pruned"} and states["pruned"] >= 3
+    for row in rows(study):
+        if row.state == "pruned":
+            assert row.metrics["epochs"] == 1
+    study.close()
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(900)
+def test_killed_workers_cost_nothing(sqlite_url, tmp_path, namespace):
+    """R2: trials of killed workers are queued again once, and nothing is lost or repeated."""
+    study = new_study(
+        sqlite_url, settings(trials=40, strategy="random", space=_wide()), clock=SystemClock()
+    )
+    process = start(namespace, tmp_path, sqlite_url, 40, workers=4, seconds=0.3)
+    killed = 0
+    for line in process.stdout:
+        if line.startswith("TrialFinished") and killed < 2 and int(line.split()[1]) >= 3:
+            pids = workers_of(process)
+            if pids:
+                os.kill(pids[0], signal.SIGKILL)
+                killed += 1
+                time.sleep(1.0)
+        if line.startswith("END"):
+            break
+    process.wait(timeout=LONGEST_S)
+    assert killed == 2
+    assert check_whole(study, 40, tmp_path / "log") <= killed
+    assert sum(r.state == "lost" for r in rows(study)) == killed
+    assert all(r.state == "complete" for r in rows(study) if r.newest)
+    study.close()
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(900)
+def test_killed_driver_of_ray_is_continued_without_it(sqlite_url, tmp_path, namespace):
+    """R1: the driver dies with four trials in flight; another executor finishes the study."""
+    study = new_study(sqlite_url, settings(trials=8), clock=SystemClock())
+    end(start(namespace, tmp_path, sqlite_url, 8, die_after=10, seconds=0.3))
+    interrupted = {(r.fingerprint, r.seed) for r in rows(study) if r.state == "running"}
+    assert interrupted
+    finished = run(open_study("s", sqlite_url), proxy=FakeProxy(log=tmp_path / "log"))
+    assert finished.complete
+    again = {(r.fingerprint, r.seed) for r in rows(study) if r.attempt == 2}
+    assert again == interrupted
+    check_whole(study, 8, tmp_path / "log")
+    study.close()
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(900)
+def test_workers_are_replaced_after_memory_errors(sqlite_url, tmp_path, namespace):
+    """R9: OOM is tried again once at half batch; OOM and NaN end as themselves."""
+    study = new_study(sqlite_url, settings(trials=20, strategy="random"), clock=SystemClock())
+    out = end(start(namespace, tmp_path, sqlite_url, 20, failing=1))
+    assert "END" in out, out
+    newest = [r for r in rows(study) if r.newest]
+    for row in newest:
+        kind = int(row.fingerprint[-1], 16)
+        wanted = "oom" if kind < 3 else "nan" if kind == 3 else "complete"
+        assert (row.state, row.halvings) == (wanted, int(wanted == "oom"))
+    assert {r.state for r in newest} >= {"complete", "oom"}
+    study.close()
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(300)
+def test_trial_that_fits_nowhere_is_refused_at_once(sqlite_url, tmp_path, namespace):
+    """R12: what can never be scheduled is said, not waited for."""
+    new_study(sqlite_url, settings(trials=2), clock=SystemClock()).close()
+    out = end(start(namespace, tmp_path, sqlite_url, 2, gpus_per_trial=3))
+    assert "a trial wants 3 GPU, but no node has more than 2" in out
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(300)
+def test_unreachable_cluster_is_one_line(sqlite_url):
+    study = new_study(sqlite_url, settings(trials=2), clock=SystemClock())
+    with pytest.raises(StudyError, match=r"cannot reach the Ray cluster at '127.0.0.1:1'"):
+        run(study, executor=RayExecutor(address="127.0.0.1:1", proxy=FakeProxy()))
+    assert rows(study) == []
+    study.close()
+
+
+def _wide():
+    from doubles import CONDITIONAL
+
+    return CONDITIONAL
