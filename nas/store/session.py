@@ -93,7 +93,7 @@ class Store:
                 if isinstance(trouble, exc.IntegrityError):
                     raise  # no trouble of the database, but an answer
                 if not _is_passing(trouble) or time.monotonic() > give_up:
-                    raise _as_store_error(trouble, self.shown) from error
+                    raise store_error(trouble, self.shown) from error
             # Spread out, so that many drivers do not come back at the same moment.
             time.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, _LONGEST_PAUSE_S)
@@ -111,7 +111,7 @@ def open_store(url: str = DEFAULT_STORAGE, *, create: bool = False) -> Store:
     store = Store(parsed, engine)
     try:
         if store.path is not None:
-            _check_file(store.path, create)
+            check_file(store.path, create)
         with engine.connect() as connection:
             found = schema_version(connection)
         if found is None and create:
@@ -121,7 +121,7 @@ def open_store(url: str = DEFAULT_STORAGE, *, create: bool = False) -> Store:
         elif found != REVISION:
             raise StoreError(_other_schema(store.shown, found))
     except exc.DBAPIError as error:
-        raise _as_store_error(error, store.shown) from error
+        raise store_error(error, store.shown) from error
     except BaseException:
         store.close()
         raise
@@ -270,7 +270,7 @@ def _sqlite_path(url: URL) -> Path:
     return Path(url.database or "").absolute()
 
 
-def _check_file(path: Path, create: bool) -> None:
+def check_file(path: Path, create: bool) -> None:
     """Refuse what SQLite would misread, hang on, or silently make anew."""
     if not path.exists():
         if not create:
@@ -331,7 +331,8 @@ def _is_refusal(said: str) -> bool:
     )
 
 
-def _as_store_error(error: exc.DBAPIError, shown: str) -> StoreError:
+def store_error(error: exc.DBAPIError, shown: str) -> StoreError:
+    """Return what a driver's error means to a user: one line with a remedy, and no password."""
     said = " ".join(str(error.orig).split())
     lowered = said.lower()
     if "not a database" in lowered or "malformed" in lowered:

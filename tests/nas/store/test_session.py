@@ -104,7 +104,7 @@ def test_wrong_password_is_not_retried(postgres_server, monkeypatch):
         "x", None, Exception('FATAL: password authentication failed for user "u"')
     )
     assert not session._is_passing(refused)
-    assert "check user and password" in str(session._as_store_error(refused, "postgresql://u@h/x"))
+    assert "check user and password" in str(session.store_error(refused, "postgresql://u@h/x"))
 
 
 def test_folder_in_place_of_a_file_is_refused(tmp_path):

@@ -1,0 +1,94 @@
+"""Upgrade, backup and check of a database that may be in use."""
+
+import sqlite3
+
+import pytest
+from doubles import FakeProxy, driver, new_study, settings
+from sqlalchemy import text
+
+from nas.errors import StoreError
+from nas.store.maintenance import backup_database, check_database, upgrade_database
+from nas.store.session import open_store
+from nas.store.tables import REVISION
+from nas.study import run
+
+
+@pytest.fixture
+def finished(url, clock):
+    study = new_study(url, settings(trials=3), clock=clock)
+    run(study, proxy=FakeProxy())
+    study.close()
+    return url
+
+
+def test_current_database_needs_no_upgrade(finished):
+    done = upgrade_database(finished)
+    assert (done["before"], done["after"], done["backup"]) == (REVISION, REVISION, None)
+
+
+def test_empty_and_newer_databases_are_not_upgraded(sqlite_url, tmp_path):
+    sqlite3.connect(tmp_path / "nas.db").execute("CREATE TABLE t (x)").close()
+    with pytest.raises(StoreError, match="nothing to upgrade"):
+        upgrade_database(sqlite_url)
+    open_store(sqlite_url, create=True).close()
+    store = open_store(sqlite_url)
+    store.write(lambda s: s.execute(text("UPDATE nas_alembic_version SET version_num = '9999'")))
+    store.close()
+    with pytest.raises(StoreError, match="schema 9999, newer"):
+        upgrade_database(sqlite_url)
+
+
+def test_backup_of_a_database_in_use_opens_by_itself(sqlite_url, tmp_path, clock):
+    study = new_study(sqlite_url, settings(trials=3), clock=clock)
+    work = driver(study)
+    work.next()
+    out = backup_database(sqlite_url, tmp_path / "copies" / "copy.db")
+    copy = open_store(f"sqlite:///{out}")
+    assert copy.read(lambda s: s.execute(text("SELECT count(*) FROM nas_run")).scalar()) == 1
+    copy.close()
+    with pytest.raises(StoreError, match="exists"):
+        backup_database(sqlite_url, out)
+    work.close()
+    study.close()
+
+
+def test_backup_of_postgres_names_pg_dump_without_the_password(postgres_url, tmp_path, clock):
+    new_study(postgres_url, settings(), clock=clock).close()
+    with pytest.raises(StoreError, match="pg_dump --format=custom"):
+        backup_database(postgres_url, tmp_path / "x")
+
+
+def test_healthy_database_has_no_findings(finished):
+    assert check_database(finished) == []
+
+
+def test_check_finds_loose_ends(url, clock):
+    study = new_study(url, settings(trials=3), clock=clock)
+    work = driver(study)
+    work.next()
+    task = work.next()
+    work.release(task, "test")
+    found = {f["problem"]: f["count"] for f in check_database(url, now=clock.now() + 1000)}
+    assert found == {
+        "trials of drivers that have gone silent": 1,
+        "trials that wait for a driver": 1,
+    }
+    work.close()
+    study.close()
+
+
+def test_check_finds_a_damaged_file(tmp_path, clock):
+    path = tmp_path / "nas.db"
+    study = new_study(f"sqlite:///{path}", settings(trials=20), clock=clock)
+    run(study, proxy=FakeProxy())
+    study.store.engine.dispose()
+    sqlite3.connect(path).execute("PRAGMA wal_checkpoint(TRUNCATE)").connection.close()
+    data = bytearray(path.read_bytes())
+    start = len(data) // 2 // 4096 * 4096
+    data[start : start + 3 * 4096] = bytes(3 * 4096)
+    path.write_bytes(bytes(data))
+    try:
+        found = check_database(f"sqlite:///{path}")
+        assert any("damaged pages" in f["problem"] for f in found)
+    except StoreError as error:
+        assert "restore a backup" in str(error)
