@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from argparse import Namespace
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,14 @@ LISTED = 5
 """How many keys of each kind an error names."""
 
 
-class _YacsNode(dict):
-    """Stands in for the config object that Swin-style recipes save beside the weights."""
+class _YacsNode:
+    """Stands in for the config object that Swin-style recipes save beside the weights.
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+    The restricted reader fills plain dictionaries only, so one is what making a node gives.
+    """
+
+    def __new__(cls) -> Any:
+        return OrderedDict()
 
 
 def load_official(
@@ -159,7 +163,13 @@ def read_checkpoint(path: str | Path) -> Mapping[str, Any]:
     except FileNotFoundError:
         raise ConfigError(f"no file {str(path)!r}; check the path") from None
     except Exception as error:  # readers raise many kinds for a damaged or foreign file
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        # torch's own text advises to switch the check off; only its reason is passed on.
+        _, found, detail = str(error).rpartition("WeightsUnpickler error:")
+        first = (
+            detail.split(" Please use")[0].strip().splitlines()[0]
+            if found
+            else type(error).__name__
+        )
         raise ConfigError(
             f"cannot read {str(path)!r} without running code from it ({first}); save its state "
             "dict alone, best as .safetensors"

@@ -128,6 +128,9 @@ def describe(exc: ValidationError, model: type[BaseModel], document: Document) -
     reason = first["msg"].removeprefix("Value error, ")
     found = first.get("input")
     shown = "" if isinstance(found, (dict, BaseModel)) else f" (found {found!r})"
+    if not loc:  # a rule between fields: its message begins with the path of the one to change
+        named = tuple(int(p) if p.isdigit() else p for p in reason.split()[0].strip(":").split("."))
+        return f"{document.where(named)}: {reason}{more}"
     return f"{document.where(loc)}: {path}: {reason}{shown}{more}"
 
 
