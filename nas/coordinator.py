@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from nas import leases, recovery
 from nas.clock import Clock
+from nas.disk import Quota, shortage
 from nas.executors.task import Task
 from nas.leases import LEASE_S, Lease, Result
 from nas.outcomes import Outcome
@@ -45,6 +46,7 @@ from search_spaces.errors import SpaceError
 ALL_FAILED = 3
 _FAILURES = frozenset((Outcome.ERROR, Outcome.OOM, Outcome.NAN, Outcome.TIMEOUT))
 POLL_S = 1.0
+DISK_POLL_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,12 @@ class Coordinator:
         checkpoints: Path,
         environment: Mapping[str, Any],
         progress: Progress,
+        max_checkpoint_bytes: int | None = None,
     ) -> None:
         self.store, self.study_id, self.name, self.settings = store, study_id, name, settings
         self.clock, self.checkpoints, self.progress = clock, checkpoints, progress
         self.owner = clock.owner()
+        self.quota = Quota(checkpoints, max_checkpoint_bytes)
         self.projection = Projection(store, study_id, name, settings)
         memory = store.read(lambda s: journal.find_study(s, name, store.shown).planner)
         self.planner = Planner(name, settings, memory)
@@ -117,6 +121,8 @@ class Coordinator:
             while True:
                 if (reason := self._must_stop()) is not None:
                     return Done(reason, complete=False)
+                if (short := shortage(self.checkpoints)) is not None:
+                    return Wait(f"{short}; free some, the search goes on by itself", DISK_POLL_S)
                 if (task := self._waiting()) is not None:
                     return task
                 answer = self._propose()
@@ -267,7 +273,7 @@ class Coordinator:
             seed=run.seed,
             device=s.device,
             backend=s.backend,
-            checkpoint=str(self.checkpoint(run.fingerprint, run.halvings)),
+            checkpoint=self._allowed(self.checkpoint(run.fingerprint, run.halvings)),
             timeout_s=s.trial_timeout_s,
             costs=tuple(float(cost[o]) for o in s.objectives[1:]),
         )
@@ -280,6 +286,15 @@ class Coordinator:
     def checkpoint(self, fingerprint: str, halvings: int) -> Path:
         """Return the folder of a design's checkpoint: the same for every attempt at it."""
         return self.checkpoints / f"{fingerprint[:20]}-{halvings}"
+
+    def _allowed(self, checkpoint: Path) -> str | None:
+        if self.quota.limit is None:
+            return str(checkpoint)
+        live = self.store.read(lambda s: runs.live_checkpoints(s, self.study_id))
+        if self.quota.admits(checkpoint, live):
+            return str(checkpoint)
+        self.progress(Notice("no room in the checkpoint quota: this trial keeps no checkpoint"))
+        return None
 
     def _place(self, fingerprint: str, halvings: int) -> dict[str, Any]:
         return {

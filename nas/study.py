@@ -171,11 +171,14 @@ def run(
     executor: Executor | None = None,
     proxy: Proxy | None = None,
     checkpoints: Path | None = None,
+    max_checkpoint_gb: float | None = None,
 ) -> StudyFinished:
     """Run a study until its candidates are trained, its time is over, or a signal asks to stop.
 
     trials: new number of candidates wanted in all. timeout_s: replaces the stored limit.
     executor: inline by default. proxy: what trains, for tests; `train_proxy` by default.
+    checkpoints: folder for them, one that all machines share on a cluster.
+    max_checkpoint_gb: what they may take together; a trial beyond it keeps none.
     Returns: the last event, which `progress` has been told as well.
     Raises: StoreError when the database is lost for good; KeyboardInterrupt at a second signal.
         The study is intact and can be continued after either.
@@ -197,9 +200,10 @@ def run(
         study.name,
         settings,
         clock=study.clock,
-        checkpoints=checkpoints or study.checkpoints,
+        checkpoints=study.checkpoints if checkpoints is None else checkpoints / study.name,
         environment=environment(),
         progress=progress,
+        max_checkpoint_bytes=None if max_checkpoint_gb is None else int(max_checkpoint_gb * 2**30),
     )
     worker = executor or InlineExecutor(proxy)
 

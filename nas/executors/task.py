@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from nas.disk import shortage
 from nas.errors import StudyError
 from nas.leases import Lease, Result
 from nas.outcomes import Outcome, Stop, classify
@@ -143,7 +144,7 @@ def carry_out(
         try:
             done = _train(task, after_epoch, brake, proxy)
         except StudyError as error:
-            if own_trouble or not task.continued:
+            if own_trouble or not task.continued or shortage(Path(str(task.checkpoint))):
                 raise
             # A damaged checkpoint, or one of other hardware, shall not cost the trial.
             notes.append(f"trained from the start, since {error}")
@@ -196,6 +197,10 @@ def _backend(name: str) -> AbstractContextManager[Any]:
 
 
 def _ended(task: Task, brake: Brake, error: Exception) -> Result:
+    if isinstance(error, (StudyError, OSError)) and task.checkpoint is not None:
+        short = shortage(Path(task.checkpoint))
+        if short is not None:
+            raise Interrupted(short) from None
     outcome = classify(error)
     last = brake.history[-1] if brake.history else None
     if outcome is Outcome.PRUNED:

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Row, func, select
 from sqlalchemy.orm import Session
 
+from nas.disk import shortage
 from nas.errors import StudyError
 from nas.leases import ENDED, RUNNING, WAITING
 from nas.outcomes import Outcome
@@ -68,18 +69,22 @@ def trial(study: str, storage: str, number: int) -> dict[str, Any]:
     Raises: StoreError; StudyError for an unknown study or trial.
     """
     with opened(storage) as store:
-        return store.read(lambda s: _trial(s, find_study(s, study, store.shown), number, storage))
+        return store.read(lambda s: _trial(s, find_study(s, study, store.shown), number, store.shown))
 
 
 def status(study: str, storage: str, *, now: float | None = None) -> dict[str, Any]:
     """Return what runs, what waits, what failed by class, the time left, the last activity.
 
+    blocked: why no trial can start (a full disk), or None. advice: what to do, or None.
     now: seconds since 1970; the present by default.
     Raises: StoreError; StudyError for an unknown study.
     """
     at = time.time() if now is None else now
     with opened(storage) as store:
-        return store.read(lambda s: _status(s, find_study(s, study, store.shown), at))
+        found = store.read(lambda s: _status(s, find_study(s, study, store.shown), at))
+        # On another machine the disk is another one, and none of this one's business.
+        found["blocked"] = None if store.path is None else shortage(store.path.parent)
+        return found
 
 
 def _studies(session: Session) -> list[dict[str, Any]]:

@@ -154,9 +154,8 @@ def _damage(connection: Connection) -> list[dict[str, Any]]:
 
 def _loose_ends(connection: Connection, now: float) -> list[dict[str, Any]]:
     def count(*where: Any) -> int:
-        return int(
-            connection.execute(select(func.count(Run.id)).where(*newest, *where)).scalar_one()
-        )
+        query = select(func.count(Run.id)).where(Run.newest, *where)
+        return int(connection.execute(query).scalar_one())
 
     silent = count(Run.state == RUNNING, Run.lease_expires < now)
     waiting = count(Run.state == WAITING)

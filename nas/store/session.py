@@ -315,7 +315,7 @@ def _is_passing(error: exc.DBAPIError) -> bool:
         return True
     said = str(error.orig).lower()
     if _is_sqlite(error):
-        return "locked" in said or "busy" in said
+        return "locked" in said or "busy" in said or "disk is full" in said
     # Deadlocks, serialization failures, and a server that is away or on its way up or down.
     return isinstance(error, exc.OperationalError) and not _is_refusal(said)
 
