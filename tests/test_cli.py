@@ -60,7 +60,10 @@ SEARCH = ("search", "--space", "quadtree", "--budget", "4.5GFLOPs")
         (("search", "--space", "quadtree", "--budget", "4.5"), ["'4.5'", "unit"]),
         (("search", "--space", "quadtree", "--budget", "4.5GB"), ["'4.5GB'", "unit"]),
         (("search", "--space", "quadtree", "--budget", "-1GFLOPs"), ["'-1GFLOPs'", "negative"]),
-        (("search", "--space", "quadtree", "--budget", "1KFLOPs"), ["closest", "GFLOPs"]),
+        (
+            ("search", "--space", "quadtree", "--budget", "1KFLOPs"),
+            ["no width reaches", "costs 6.4", "FLOPs"],
+        ),
         ((*SEARCH, "--trials", "-3"), ["--trials", "greater than or equal to 1"]),
         ((*SEARCH, "--backend", "cudnn"), ["cudnn", "numba"]),
         ((*SEARCH, "--strategy", "anneal"), ["anneal", "evolution"]),
@@ -68,11 +71,7 @@ SEARCH = ("search", "--space", "quadtree", "--budget", "4.5GFLOPs")
         ((*SEARCH, "--data", "folder:nowhere"), ["nowhere", "folder"]),
         ((*SEARCH, "--storage", "sqlite:////proc/nas.db"), ["/proc/nas.db"]),
         ((*SEARCH, "--storage", "mongodb://x"), ["mongodb"]),
-        (("resume", "ghost"), ["ghost", "studies"]),
-        (("show", "ghost"), ["ghost", "studies"]),
-        (("status", "ghost"), ["ghost", "studies"]),
-        (("export", "ghost"), ["ghost", "studies"]),
-        (("profile", "vmamba_tiny"), ["vmamba_tiny", "vmamba_tiny_s1l8"]),
+        (("profile", "vim_tini"), ["vim_tini", "'vim_tiny'"]),
         (("serch",), ["serch", "search"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -95,6 +94,18 @@ def test_unusable_folder_is_refused_before_any_row(run, tmp_path, make):
     assert "images" in err and err.count("\n") == 1
     code, out, _ = run("studies", "--json", "--storage", f"sqlite:///{tmp_path}/nas.db")
     assert code == 2 or json.loads(out) == []
+
+
+@pytest.mark.parametrize("command", ["resume", "show", "status", "export"])
+def test_unknown_study_is_refused_with_the_known_ones(run, tmp_path, command):
+    from nas.store.session import open_store
+
+    storage = f"sqlite:///{tmp_path}/nas.db"
+    code, _, err = run(command, "ghost", "--storage", storage)
+    assert code == 2 and "no database" in err and err.count("\n") == 1
+    open_store(storage, create=True).close()
+    code, _, err = run(command, "ghost", "--storage", storage)
+    assert code == 2 and "'ghost'" in err and err.count("\n") == 1
 
 
 def test_file_that_is_no_database_is_named_and_untouched(run, tmp_path):

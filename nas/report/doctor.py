@@ -30,7 +30,9 @@ def examine() -> dict[str, Any]:
 
     from kernels import backend_report, resolve_backend
 
-    devices: list[dict[str, Any]] = [{"device": "cpu", "name": _processor(), "threads": torch.get_num_threads()}]
+    devices: list[dict[str, Any]] = [
+        {"device": "cpu", "name": _processor(), "threads": torch.get_num_threads()}
+    ]
     for index in range(torch.cuda.device_count()):
         props = torch.cuda.get_device_properties(index)
         devices.append(

@@ -69,7 +69,9 @@ def trial(study: str, storage: str, number: int) -> dict[str, Any]:
     Raises: StoreError; StudyError for an unknown study or trial.
     """
     with opened(storage) as store:
-        return store.read(lambda s: _trial(s, find_study(s, study, store.shown), number, store.shown))
+        return store.read(
+            lambda s: _trial(s, find_study(s, study, store.shown), number, store.shown)
+        )
 
 
 def status(study: str, storage: str, *, now: float | None = None) -> dict[str, Any]:

@@ -87,7 +87,7 @@ class Live:
                 self._say(event.text)
 
     def _say(self, line: str) -> None:
-        self.bars.console.print(line, highlight=False, markup=False)
+        self.bars.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _begin(self, event: StudyStarted) -> None:
         verb = "continuing" if event.continued else "study"

@@ -25,7 +25,7 @@ def search_and_report(
 ) -> None:
     """Run a study, then print its best design, its baselines and the exported file.
 
-    Raises: StudyError when no candidate has a score; whatever `nas.study.run` raises.
+    Exits with 1 when no candidate has a score. Raises: whatever `nas.study.run` raises.
     """
     try:
         with Live(console) as live:
@@ -33,13 +33,15 @@ def search_and_report(
     finally:
         study.close()
     console.print()
-    console.print(summary_view(leaderboard.summary(study.name, storage, top=5)))
+    summary = leaderboard.summary(study.name, storage, top=5)
+    console.print(summary_view(summary))
     console.print(f"\n{finished.reason}", highlight=False)
-    if finished.best_score is None:
-        raise StudyError(f"study {study.name!r} ended without a score: {finished.reason}")
-    report_exports(export_trials(study.name, storage, which="best", out=export))
+    if summary["best"] is not None:
+        report_exports(export_trials(study.name, storage, which="best", out=export))
     if not finished.complete:
         console.print(f"continue with: python cli.py resume {study.name}", highlight=False)
+    if summary["best"] is None:
+        sys.exit(1)
 
 
 def report_exports(written: list[tuple[int, Path]]) -> None:
