@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -49,6 +50,7 @@ _QUIET = {
 }
 _ERRORS = frozenset((Outcome.OOM, Outcome.NAN, Outcome.ERROR))
 _FINAL = "final"
+_KNOCK_S = 10.0
 
 
 class RayExecutor:
@@ -160,10 +162,11 @@ class RayExecutor:
         else:
             options["address"] = self.address
         try:
+            _knock(self.address)
             ray.init(**options)
         except Exception as error:  # Ray raises anything from ConnectionError to ValueError
             where = f"the Ray cluster at {self.address!r}" if self.address else "a local Ray"
-            said = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            said = " ".join((str(error) or repr(error)).split())
             raise StudyError(
                 f"cannot reach {where}: {said[:200]}; check --ray-address and `ray status`, or "
                 "use --executor inline"
@@ -334,6 +337,13 @@ def carry_out_in_worker(data: dict[str, Any], report: Any, proxy: Proxy | None) 
     report({_FINAL: result_to(result)})
     if result.outcome in _ERRORS:
         raise RuntimeError(f"worker is replaced after outcome {result.outcome}")
+
+
+def _knock(address: str | None) -> None:
+    """Raise OSError when nobody listens at host:port; Ray itself would try for minutes."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
 
 
 def _check_shared(ray: Any, folder: Path) -> None:
