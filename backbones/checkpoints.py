@@ -165,11 +165,8 @@ def read_checkpoint(path: str | Path) -> Mapping[str, Any]:
     except Exception as error:  # readers raise many kinds for a damaged or foreign file
         # torch's own text advises to switch the check off; only its reason is passed on.
         _, found, detail = str(error).rpartition("WeightsUnpickler error:")
-        first = (
-            detail.split(" Please use")[0].strip().splitlines()[0]
-            if found
-            else type(error).__name__
-        )
+        reason = detail.split(" Please use")[0].strip().splitlines() if found else []
+        first = reason[0] if reason else type(error).__name__
         raise ConfigError(
             f"cannot read {str(path)!r} without running code from it ({first}); save its state "
             "dict alone, best as .safetensors"

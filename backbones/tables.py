@@ -39,7 +39,8 @@ def table(
     found = _TENSORS.get(key)
     if found is None:
         decoded = (_order(arg) if isinstance(arg, str) else arg for arg in args)
-        found = torch.tensor(make(*decoded), dtype=dtype, device=device)
+        with torch.inference_mode(False):  # the next user may be a training step
+            found = torch.tensor(make(*decoded), dtype=dtype, device=device)
         if type(found) is Tensor:  # not the stand-in of an export, which must not outlive it
             while len(_TENSORS) >= CACHED_TABLES:
                 del _TENSORS[next(iter(_TENSORS))]

@@ -34,4 +34,10 @@ class GatedConv(nn.Module):
         gate, plain, value = self.fc1(x).split(self.split, dim=-1)
         value = value.unflatten(1, grid).permute(0, 3, 1, 2)
         value = self.conv(value).permute(0, 2, 3, 1).flatten(1, 2)
-        return self.fc2(F.gelu(gate) * torch.cat((plain, value), dim=-1))
+        gate = F.gelu(gate)
+        if torch.is_grad_enabled():
+            return self.fc2(gate * torch.cat((plain, value), dim=-1))
+        kept = plain.shape[-1]  # without gradients the gate is free to hold the product
+        gate[..., :kept].mul_(plain)
+        gate[..., kept:].mul_(value)
+        return self.fc2(gate)

@@ -150,3 +150,14 @@ def test_training_is_reproducible_from_the_seed(name):
         runs.append((loss.detach(), [p.grad for p in model.parameters()]))
     assert torch.equal(runs[0][0], runs[1][0])
     assert all(torch.equal(a, b) for a, b in zip(runs[0][1], runs[1][1]) if a is not None)
+
+
+@each_model
+def test_training_follows_inference_mode(name):
+    model = build(name)
+    size = (41, 29)  # a size of its own: its order tables are first made in inference mode
+    with torch.inference_mode():
+        expected = model(images(1, size))
+    logits = model(images(1, size))
+    logits.sum().backward()
+    assert (logits - expected).abs().max() < BATCH_TOLERANCE
