@@ -224,6 +224,19 @@ def spaces(
         console.emit(spaces.explain(name), json, console.space_view)
 
 
+@app.command(rich_help_panel=STUDY_ROOM)
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="Released checkpoint (.pth, .safetensors).")],
+    preset: Annotated[str, typer.Option(help="The preset that the weights belong to.")],
+    out: Annotated[Path, typer.Option(help="Safetensors file to write.")],
+) -> None:
+    """Rewrite an official checkpoint with this project's keys, every key accounted for."""
+    from backbones import convert_checkpoint
+
+    convert_checkpoint(checkpoint, preset, out)
+    print(f"wrote {out}: all keys of {preset} found, none left over")
+
+
 @app.command(rich_help_panel=LOOK_ROOM)
 def doctor(json: JsonOption = False) -> None:
     """Report devices, scan backends and versions, and why something is unavailable."""

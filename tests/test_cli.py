@@ -180,3 +180,11 @@ def test_doctor_says_why_a_backend_is_missing(run):
     assert code == 0
     assert {"reference", "numba", "triton"} <= {b["backend"] for b in report["backends"]}
     assert all(b["reason"] for b in report["backends"] if not b["available"])
+
+
+def test_convert_names_a_missing_checkpoint(run, tmp_path):
+    out = tmp_path / "w.safetensors"
+    code, _, err = run("convert", "none.pth", "--preset", "vim_tiny", "--out", out)
+    assert code == 2
+    assert "none.pth" in err and err.count("\n") == 1
+    assert not out.exists()
