@@ -45,9 +45,7 @@ def search(
     budget: Annotated[
         list[str], typer.Option(help="4.5GFLOPs, 4.2-4.5GFLOPs, 30Mparams; may be repeated.")
     ],
-    study: Annotated[
-        str | None, typer.Option(help="Name; an existing study is continued.")
-    ] = None,
+    study: Annotated[str | None, typer.Option(help="Name; an existing study is continued.")] = None,
     trials: Annotated[
         int, typer.Option(min=1, help="Candidates to train, beside the baselines.")
     ] = 12,
@@ -58,9 +56,7 @@ def search(
     data: Annotated[
         str | None, typer.Option(help="scenes, digits, patterns or folder:PATH.")
     ] = None,
-    recipe: Annotated[
-        Path | None, typer.Option(help="YAML recipe of the training proxy.")
-    ] = None,
+    recipe: Annotated[Path | None, typer.Option(help="YAML recipe of the training proxy.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs per trial.")] = None,
     image_size: ImageSizeOption = 224,
     storage: StorageOption = DEFAULT_STORAGE,
@@ -71,9 +67,7 @@ def search(
         str, typer.Option(help="presets: train the published designs too; none: skip them.")
     ] = "presets",
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    export: Annotated[
-        Path | None, typer.Option(help="Where the best architecture goes.")
-    ] = None,
+    export: Annotated[Path | None, typer.Option(help="Where the best architecture goes.")] = None,
 ) -> None:
     """Search a space under a budget; ends with the best design, exported."""
     from nas.budget import parse_budget
@@ -108,9 +102,7 @@ def resume(
         float | None, typer.Option(min=1, help="Stop starting trials after S seconds.")
     ] = None,
     storage: StorageOption = DEFAULT_STORAGE,
-    export: Annotated[
-        Path | None, typer.Option(help="Where the best architecture goes.")
-    ] = None,
+    export: Annotated[Path | None, typer.Option(help="Where the best architecture goes.")] = None,
 ) -> None:
     """Continue a study with its stored settings, whatever ended it."""
     from nas.report.search import search_and_report

@@ -49,7 +49,7 @@ def test_two_budgets_bind_together():
     ],
 )
 def test_ambiguous_budget_is_an_error_that_shows_the_grammar(text, reason):
-    with pytest.raises(BudgetError, match="e.g. 4.5GFLOPs") as caught:
+    with pytest.raises(BudgetError, match=r"e\.g\. 4\.5GFLOPs") as caught:
         parse_budget([text])
     assert reason in str(caught.value)
     assert repr(text) in str(caught.value)
