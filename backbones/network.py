@@ -174,7 +174,7 @@ class Backbone(nn.Module):
         patches, rest = x[:, :tokens], x[:, tokens:]
         a, b = patches.unflatten(-1, (-1, 2)).unbind(-1)
         turned = torch.stack((-b, a), dim=-1).flatten(-2)
-        return torch.cat((patches * cos + turned * sin, rest), dim=1)
+        return torch.cat(((patches * cos + turned * sin).to(x.dtype), rest), dim=1)
 
     def _run_block(self, block: Block, x: Tensor, grid: Grid) -> Tensor:
         if self.config.rope:

@@ -125,6 +125,15 @@ def test_autocast_stays_near_float32(name):
 
 
 @each_model
+def test_half_precision_weights_run(name):
+    model = settle(build(name)).bfloat16()
+    with torch.no_grad():
+        logits = model(images().bfloat16())
+    assert logits.dtype == torch.bfloat16
+    assert logits.isfinite().all()
+
+
+@each_model
 def test_checkpointed_gradients_equal_plain_ones(name):
     plain = settle(build(name)).train()
     saving = copy.deepcopy(plain)

@@ -140,7 +140,7 @@ def test_cost_parts_sum_to_totals(config, size):
 def test_cost_with_widths_equals_cost_of_rebuilt_config():
     config = load_config("quadmamba_small")
     widths = (64, 120, 200, 328)
-    stages = [s.model_copy(update={"width": w}) for s, w in zip(config.stages, widths)]
+    stages = tuple(s.model_copy(update={"width": w}) for s, w in zip(config.stages, widths))
     rebuilt = BackboneConfig.model_validate(config.model_copy(update={"stages": stages}).to_dict())
     assert cost(config, widths=widths) == cost(rebuilt)
     assert cost(config, widths=widths) != cost(config)
