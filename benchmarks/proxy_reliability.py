@@ -10,7 +10,8 @@ each kind of choice, do designs that differ in it alone score differently (eta s
     python benchmarks/proxy_reliability.py --markdown      # the table for the README
 
 Every run is appended to a file as it ends, and is not repeated: an interrupted benchmark goes on
-where it stopped. Run it on an idle machine; scores do not depend on load, seconds do.
+where it stopped. Scores do not depend on what else the machine does, seconds do: take them with
+`--time` on an idle one.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import platform
 import statistics
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
@@ -155,51 +158,75 @@ def level_of(kind: str, d: Design) -> tuple[str, Any] | None:
 # --- statistics --------------------------------------------------------------------------------
 
 
-def icc(groups: list[list[float]], alpha: float = ALPHA) -> tuple[float, float, float]:
+Estimate = tuple[float, float, float]
+
+
+def icc(groups: list[list[float]], alpha: float = ALPHA) -> Estimate:
     """Return ICC(1) of single runs with its interval: the share of variance between groups.
 
+    groups: per design, the scores of its runs. Runs are taken as exchangeable: what a seed does
+    to all designs alike counts as noise.
     Source: Shrout and Fleiss 1979, ICC(1,1); the interval from the F distribution.
     """
-    k = len(groups[0])
-    n = len(groups)
-    if any(len(g) != k for g in groups):
-        raise ValueError("every design needs the same number of runs")
     x = np.array(groups)
+    n, k = x.shape
     between = k * x.mean(1).var(ddof=1)
     within = x.var(axis=1, ddof=1).mean()
-    f = between / within
-    low = f / stats.f.ppf(1 - alpha / 2, n - 1, n * (k - 1))
-    high = f * stats.f.ppf(1 - alpha / 2, n * (k - 1), n - 1)
-    return tuple(float((v - 1) / (v + k - 1)) for v in (f, low, high))  # type: ignore[return-value]
+    return _intraclass(between / within, n - 1, n * (k - 1), k, alpha)
 
 
-def choice_test(kind: str, rows: Iterable[tuple[Design, float]]) -> ChoiceReliability:
-    """Test whether the levels of a choice score differently, blocks taken out.
+def icc_same_seed(groups: list[list[float]], alpha: float = ALPHA) -> Estimate:
+    """Return ICC(C,1) with its interval: column j of every group was run with the same seed.
 
-    score = block + level + noise by least squares; the F test of the level against the rest.
-    eta squared is the level's share of what the blocks leave.
+    Source: McGraw and Wong 1996, case 3, consistency.
     """
-    placed = [(p, score) for d, score in rows if (p := level_of(kind, d)) is not None]
-    shared = {b for (_, b), _ in placed}
-    shared = {b for b in shared if len({lv for (lv, c), _ in placed if c == b}) > 1}
-    placed = [row for row in placed if row[0][1] in shared]
-    levels = sorted({lv for (lv, _), _ in placed})
-    blocks = sorted({b for (_, b), _ in placed}, key=str)
-    y = np.array([score for _, score in placed])
-    block = np.array([[b == c for c in blocks] for (_, b), _ in placed], dtype=float)
-    level = np.array([[lv == m for m in levels[1:]] for (lv, _), _ in placed], dtype=float)
+    x = np.array(groups)
+    n, k = x.shape
+    between = k * x.mean(1).var(ddof=1)
+    return _intraclass(between / paired_variance(x), n - 1, (n - 1) * (k - 1), k, alpha)
 
-    def residual(x: np.ndarray) -> float:
-        beta = np.linalg.lstsq(x, y, rcond=None)[0]
-        return float(((y - x @ beta) ** 2).sum())
 
-    left, rest = residual(block), residual(np.hstack([block, level]))
-    df1, df2 = len(levels) - 1, len(y) - len(blocks) - len(levels) + 1
-    noise = rest / df2
-    explained = left - rest
+def paired_variance(x: np.ndarray) -> float:
+    """Return the variance that neither designs nor seeds explain. Shapes: x (designs, seeds)."""
+    n, k = x.shape
+    rest = x - x.mean(1, keepdims=True) - x.mean(0, keepdims=True) + x.mean()
+    return float((rest**2).sum() / ((n - 1) * (k - 1)))
+
+
+def _intraclass(f: float, df1: int, df2: int, k: int, alpha: float) -> Estimate:
+    low = f / stats.f.ppf(1 - alpha / 2, df1, df2)
+    high = f * stats.f.ppf(1 - alpha / 2, df2, df1)
+    value, low, high = (float((v - 1) / (v + k - 1)) for v in (f, low, high))
+    return value, low, high
+
+
+Scored = tuple[Design, int, float]
+
+
+def choice_test(kind: str, rows: Iterable[Scored]) -> ChoiceReliability:
+    """Test whether the levels of a choice score differently, blocks and seeds taken out.
+
+    rows: design, seed and score of each run. score = block + seed + level + noise by least
+    squares; the F test of the level against the rest. eta squared is the level's share of what
+    blocks and seeds leave.
+    """
+    placed = [(*p, s, score) for d, s, score in rows if (p := level_of(kind, d)) is not None]
+    shared = {b for _, b, _, _ in placed}
+    shared = {b for b in shared if len({lv for lv, c, _, _ in placed if c == b}) > 1}
+    placed = [row for row in placed if row[1] in shared]
+    levels, blocks, seeds = (sorted({row[i] for row in placed}, key=str) for i in range(3))
+    y = np.array([row[3] for row in placed])
+    given = np.array(
+        [[row[1] == b for b in blocks] + [row[2] == s for s in seeds[1:]] for row in placed],
+        dtype=float,
+    )
+    level = np.array([[row[0] == v for v in levels[1:]] for row in placed], dtype=float)
+    whole = np.hstack([given, level])
+    beta, left, rest = *_fit(whole, y)[:1], _fit(given, y)[1], _fit(whole, y)[1]
+    df1, df2 = len(levels) - 1, len(y) - whole.shape[1]
+    noise, explained = rest / df2, left - rest
     p = float(stats.f.sf(explained / df1 / noise, df1, df2))
-    beta = np.linalg.lstsq(np.hstack([block, level]), y, rcond=None)[0]
-    effects = [0.0, *beta[len(blocks) :]]
+    effects = [0.0, *beta[given.shape[1] :]]
     return ChoiceReliability(
         kind=kind,
         levels=tuple(levels),
@@ -210,6 +237,12 @@ def choice_test(kind: str, rows: Iterable[tuple[Design, float]]) -> ChoiceReliab
         spread=float(max(effects) - min(effects)),
         seen=p < ALPHA,
     )
+
+
+def _fit(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return coefficients and the sum of squares that is left."""
+    beta = np.linalg.lstsq(x, y, rcond=None)[0]
+    return beta, float(((y - x @ beta) ** 2).sum())
 
 
 # --- running -----------------------------------------------------------------------------------
@@ -223,26 +256,37 @@ def read(path: Path, recipe: Recipe) -> list[Row]:
     return [r for r in rows if r["recipe"] == recipe.fingerprint()]
 
 
-def run(designs: list[Design], seeds: int, recipe: Recipe, device: str, path: Path) -> None:
-    """Train every (design, seed) that the file does not hold yet, seed by seed."""
+def run(
+    designs: list[Design], seeds: int, recipe: Recipe, device: str, path: Path, timing: bool
+) -> None:
+    """Train every (design, seed) that the file does not hold yet, seed by seed.
+
+    timing: these runs serve for their seconds alone, not for their scores.
+    """
     from rich.console import Console
 
     from nas.proxies.training import train_proxy
 
     console = Console()
-    done = {(r["design"], r["seed"]) for r in read(path, recipe)}
+    done = {(r["design"], r["seed"]) for r in read(path, recipe) if r["timing"] == timing}
     todo = [(s, d) for s in range(seeds) for d in designs if (d.name, s) not in done]
     path.parent.mkdir(parents=True, exist_ok=True)
     for n, (seed, design) in enumerate(todo, 1):
         config = design.config()
+        load = os.getloadavg()[0]
+        before = time.process_time()
         result = train_proxy(config, recipe, seed=seed, device=device, report=lambda m: None)
         row = {
             "design": design.name,
             "seed": seed,
+            "timing": timing,
             "score": result.score,
             "top1": result.top1,
             "val_loss": result.val_loss,
             "seconds": round(result.seconds, 2),
+            "cpu_seconds": round(time.process_time() - before, 2),
+            "threads": recipe.threads,
+            "load": round(max(load, os.getloadavg()[0]), 1),
             "widths": [stage.width for stage in config.stages],
             "proxy_flops": result.proxy_flops,
             "backend": result.backend,
@@ -264,15 +308,17 @@ def summarize(
     """Turn runs into the numbers that ship."""
     by_name = {d.name: d for d in designs}
     rows = [r for r in rows if r["design"] in by_name]
-    panel = {d.name: [r[key] for r in rows if r["design"] == d.name] for d in PANEL}
-    least = min(len(v) for v in panel.values())
-    if least < 2:
-        missing = [name for name, v in panel.items() if len(v) < 2]
-        raise SystemExit(f"fewer than 2 runs of {missing[0]!r}; run without --report first")
-    value, low, high = icc([v[:least] for v in panel.values()])
-    within = [statistics.variance(v) for v in panel.values()]
-    pairs = [(by_name[r["design"]], r[key]) for r in rows]
-    seconds = [r["seconds"] for r in rows]
+    timed = [r["seconds"] for r in rows if r["timing"]]
+    rows = [r for r in rows if not r["timing"]]
+    of = {(r["design"], r["seed"]): r[key] for r in rows}
+    seeds = [s for s in range(SEEDS) if all((d.name, s) in of for d in PANEL)]
+    if len(seeds) < 2:
+        raise SystemExit("fewer than 2 seeds of the panel are whole; run without --report first")
+    panel = [[of[d.name, s] for s in seeds] for d in PANEL]
+    value, low, high = icc(panel)
+    paired, paired_low, paired_high = icc_same_seed(panel)
+    scored = [(by_name[r["design"]], r["seed"], r[key]) for r in rows]
+    seconds = timed or [r["seconds"] for r in rows]
     return Reliability(
         date=datetime.date.today().isoformat(),
         device=describe(device, recipe),
@@ -280,15 +326,19 @@ def summarize(
         recipe_fingerprint=recipe.fingerprint(),
         score=recipe.score if key == "score" else key,
         designs=len(PANEL),
-        seeds=least,
+        seeds=len(seeds),
         icc=value,
         icc_low=low,
         icc_high=high,
         median_seconds=statistics.median(seconds),
         longest_seconds=max(seconds),
-        noise=statistics.mean(within) ** 0.5,
+        icc_same_seed=paired,
+        icc_same_seed_low=paired_low,
+        icc_same_seed_high=paired_high,
+        noise=statistics.mean(statistics.variance(v) for v in panel) ** 0.5,
+        noise_same_seed=paired_variance(np.array(panel)) ** 0.5,
         alpha=ALPHA,
-        choices=tuple(choice_test(kind, pairs) for kind in KINDS),
+        choices=tuple(choice_test(kind, scored) for kind in KINDS),
     )
 
 
@@ -331,8 +381,10 @@ HEADER = ("choice", "levels", "runs", "variance explained", "p", "spread", "seen
 def headline(r: Reliability) -> str:
     """Say the intraclass correlation and the time in one line."""
     return (
-        f"ICC {r.icc:.2f} (95 % {r.icc_low:.2f} to {r.icc_high:.2f}; bar {ICC_BAR}), "
-        f"{r.designs} designs x {r.seeds} seeds, noise {r.noise:.4f} {r.score}, "
+        f"ICC {r.icc:.2f} (95 % {r.icc_low:.2f} to {r.icc_high:.2f}; bar {ICC_BAR}), of runs with "
+        f"one seed {r.icc_same_seed:.2f} ({r.icc_same_seed_low:.2f} to "
+        f"{r.icc_same_seed_high:.2f}); {r.designs} designs x {r.seeds} seeds, noise "
+        f"{r.noise:.4f} {r.score}, with one seed {r.noise_same_seed:.4f}; "
         f"{r.median_seconds:.0f} s a run, longest {r.longest_seconds:.0f} s (bar {SECONDS_BAR:.0f})"
     )
 
@@ -344,6 +396,7 @@ def show(r: Reliability, rows: list[Row], designs: list[Design]) -> None:
 
     console = Console()
     table = Table("design", "widths at 4.5 GFLOPs", "scores", "mean", "top-1", "loss", "s")
+    rows = [x for x in rows if not x["timing"]]
     order = {d.name: [x for x in rows if x["design"] == d.name] for d in designs}
     for name, runs in sorted(
         order.items(), key=lambda item: -sum(x["score"] for x in item[1]) / max(1, len(item[1]))
@@ -381,15 +434,21 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--extended", action="store_true", help="more levels of some choices")
     parser.add_argument("--runs", type=Path, help="JSON lines, appended to")
+    parser.add_argument("--threads", type=int, help="in place of the recipe's; on a busy machine 1")
+    parser.add_argument("--time", action="store_true", help="one run each, for the seconds alone")
     parser.add_argument("--report", action="store_true", help="train nothing")
     parser.add_argument("--markdown", action="store_true", help="train nothing, print Markdown")
     parser.add_argument("--ship", action="store_true", help=f"write {SHIPPED.name}")
     args = parser.parse_args()
     recipe = Recipe.load(args.recipe) if args.recipe else default_recipe(args.device)
+    if args.threads is not None:
+        recipe = recipe.model_copy(update={"threads": args.threads})
     today = datetime.date.today().isoformat()
     runs = args.runs or RESULTS / f"proxy_runs_{recipe.fingerprint()[:8]}.jsonl"
     if not (args.report or args.markdown):
-        run(PANEL + EXTENSION * args.extended, args.seeds, recipe, args.device, runs)
+        chosen = PANEL + EXTENSION * args.extended
+        seeds = 1 if args.time else args.seeds
+        run(chosen, seeds, recipe, args.device, runs, args.time)
     designs = PANEL + EXTENSION
     rows = read(runs, recipe)
     summary = summarize(rows, designs, recipe, args.device)

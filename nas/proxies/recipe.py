@@ -34,7 +34,7 @@ class Recipe(BaseModel):
     flops_ratio: operations of the network that is trained over those of the candidate at 224
         px: widths are scaled together, in multiples of width_step, until they meet it. Equal
         candidates stay equal, and each takes about as long. depth_ratio: of every depth,
-        rounded up.
+        rounded up; two blocks stay two.
     batch_size: images per update. accumulate: passes per update, each of batch_size / accumulate
         images (raised when memory runs out).
     lr: peak of the one-cycle schedule. warmup: share of the updates before the peak.
@@ -54,22 +54,22 @@ class Recipe(BaseModel):
     download: bool = False
     data_seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     difficulty: Difficulty = 2
-    train_size: PositiveInt | None = 6000
+    train_size: PositiveInt | None = 5000
     val_size: PositiveInt | None = 2000
 
-    image_size: Annotated[int, Field(ge=8, le=1024)] = 32
+    image_size: Annotated[int, Field(ge=8, le=1024)] = 48
     stem_stride: Literal[1, 2, 4] = 4
-    flops_ratio: Annotated[float, Field(gt=0, le=100)] = 1.4e-3
+    flops_ratio: Annotated[float, Field(gt=0, le=100)] = 1.2e-3
     width_step: PositiveInt = 4
-    depth_ratio: Annotated[float, Field(gt=0, le=1)] = 1.0
+    depth_ratio: Annotated[float, Field(gt=0, le=1)] = 0.5
 
     epochs: PositiveInt = 3
-    batch_size: Annotated[int, Field(ge=2)] = 32
+    batch_size: Annotated[int, Field(ge=2)] = 64
     accumulate: PositiveInt = 1
     optimizer: str = "adamw"
     lr: PositiveFloat = 3e-3
     schedule: Literal["onecycle"] = "onecycle"
-    warmup: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    warmup: Annotated[float, Field(gt=0, lt=1)] = 0.1
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     clip_grad: PositiveFloat | None = 1.0
@@ -114,8 +114,12 @@ class Recipe(BaseModel):
         return yaml.safe_dump(self.to_dict(), sort_keys=False, width=100)
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 (hex) of all that decides a score: everything but `data_dir`."""
-        data = {k: v for k, v in self.to_dict().items() if k not in ("data_dir", "download")}
+        """Return the SHA-256 (hex) of what is measured and how.
+
+        Left out: where files lie, and the number of threads, which decides rounding alone.
+        """
+        elsewhere = ("data_dir", "download", "threads")
+        data = {k: v for k, v in self.to_dict().items() if k not in elsewhere}
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
     def half_batch(self) -> Recipe:
@@ -134,12 +138,13 @@ class Recipe(BaseModel):
 # Minutes for a search on two CPU cores; chosen by measurement, see docs/proxies.md.
 CPU_RECIPE = Recipe()
 
-# A GPU takes the design's own depth on a 16 x 16 grid, half its width, and more and larger images.
+# A GPU takes the design's own depth on a 16 x 16 grid, about half its width, and more images.
 GPU_RECIPE = Recipe(
     train_size=20_000,
     val_size=5_000,
     image_size=64,
     stem_stride=4,
+    depth_ratio=1.0,
     flops_ratio=0.02,
     width_step=8,
     epochs=10,

@@ -25,7 +25,8 @@ class _Frozen(BaseModel):
 class ChoiceReliability(_Frozen):
     """Whether the proxy sees one kind of choice.
 
-    levels: the designs compared, which differ in this choice alone. runs: trainings.
+    levels: the designs compared, which differ in this choice alone, run with the same seeds.
+    runs: trainings.
     eta_squared: share of the score's variance between them; epsilon_squared: the same, corrected
     for what chance alone would give. p_value: of the F test. seen: p_value below `alpha`.
     spread: between the best and the worst level's mean score.
@@ -45,7 +46,9 @@ class Reliability(_Frozen):
     """Result of the reliability benchmark for one recipe.
 
     icc: intraclass correlation of single runs, ICC(1), over `designs` x `seeds`, with its 95 %
-    interval. recipe_fingerprint: of the recipe that was measured, the default one.
+    interval: designs compared by runs of unlike seeds. icc_same_seed: the same for designs that
+    are compared by runs of one seed, ICC(C,1). noise, noise_same_seed: standard deviation of a
+    run's score in either comparison. recipe_fingerprint: of the recipe that was measured.
     """
 
     schema_: Literal[1] = Field(1, alias="schema")
@@ -59,9 +62,13 @@ class Reliability(_Frozen):
     icc: float
     icc_low: float
     icc_high: float
+    icc_same_seed: float
+    icc_same_seed_low: float
+    icc_same_seed_high: float
     median_seconds: float
     longest_seconds: float
     noise: float
+    noise_same_seed: float
     alpha: float
     choices: tuple[ChoiceReliability, ...]
 

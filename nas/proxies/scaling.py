@@ -70,7 +70,7 @@ def proxy_config(
     for number, stage in enumerate(config.stages):
         if stage.downsample is not None:
             side = side // 2 if stage.downsample.kind == "conv2x2" else (side + 1) // 2
-        depth = max(1, math.ceil(stage.depth * recipe.depth_ratio - 1e-9))
+        depth = _depth(stage.depth, recipe)
         letters = _pattern(stage, depth)
         where = f"stage {number + 1} ({side} x {side} tokens)"
         if lost := sorted(set(stage.letters) - set((letters * depth)[:depth])):
@@ -96,10 +96,6 @@ def proxy_config(
                 }
             )
         )
-        notes += [
-            f"{where}: shift acts on odd blocks only, there is none at depth 1"
-            for _ in _lost_shifts(config, stage, depth)
-        ]
     scaled = config.model_copy(
         update={
             "stem": stem,
@@ -193,6 +189,11 @@ def _first_side(stem: Stem, image: int) -> int:
 # --- depth -------------------------------------------------------------------------------------
 
 
+def _depth(depth: int, recipe: Recipe) -> int:
+    """Return the scaled depth. Two blocks stay two: alternation and shifts need a second one."""
+    return max(min(depth, 2), math.ceil(depth * recipe.depth_ratio - 1e-9))
+
+
 def _pattern(stage: StageConfig, depth: int) -> str:
     """Return the pattern for a smaller depth: the same while it fits, else thinned evenly."""
     letters = stage.letters
@@ -209,17 +210,6 @@ def _routes(stage: StageConfig, depth: int) -> tuple[tuple[str, ...], ...] | Non
     if stage.routes is None or depth == stage.depth:
         return stage.routes
     return tuple(stage.routes[i] for i in _kept(stage.depth, depth))
-
-
-def _lost_shifts(config: BackboneConfig, stage: StageConfig, depth: int) -> list[str]:
-    if depth > 1 or stage.depth == 1:
-        return []
-    mixers = (config.blocks[c].mixer for c in dict.fromkeys(stage.letters))
-    return [
-        m.shift.direction
-        for m in mixers
-        if isinstance(m, SSMConfig) and m.shift is not None and m.shift.blocks == "odd"
-    ]
 
 
 # --- choices on a small map --------------------------------------------------------------------

@@ -105,6 +105,7 @@ def train_proxy(
     key = {
         "config": scaled.fingerprint(),
         "recipe": recipe.fingerprint(),
+        "threads": recipe.threads,
         "seed": seed,
         "backend": backend,
         "device": torch.device(device).type,

@@ -36,6 +36,14 @@ def test_icc_gives_the_published_example(benchmark_module):
     assert high == pytest.approx(0.723, abs=5e-4)
 
 
+def test_icc_of_one_seed_gives_the_published_example(benchmark_module):
+    # The same table as ICC(3,1) = 0.71.
+    table = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]
+    value, low, high = benchmark_module.icc_same_seed(table)
+    assert value == pytest.approx(0.715, abs=5e-4)
+    assert (low, high) == pytest.approx((0.342, 0.946), abs=5e-4)
+
+
 def test_icc_interval_holds_the_truth_as_often_as_it_says(benchmark_module):
     rng = np.random.default_rng(0)
     truth, inside = 0.7, 0
@@ -48,7 +56,12 @@ def test_icc_interval_holds_the_truth_as_often_as_it_says(benchmark_module):
 
 
 def rows(module, effect, noise, rng, seeds=3):
-    return [(d, effect(d) + rng.normal(0, noise)) for d in module.PANEL for _ in range(seeds)]
+    common = rng.normal(0, 10 * noise, seeds)  # what a seed does to every design
+    return [
+        (d, s, effect(d) + common[s] + rng.normal(0, noise))
+        for d in module.PANEL
+        for s in range(seeds)
+    ]
 
 
 def test_planted_effect_is_seen_and_others_are_not(benchmark_module):

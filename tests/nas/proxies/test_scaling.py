@@ -128,21 +128,28 @@ def test_shift_acts_wherever_there_are_two_tokens():
     fractions = [scaled.blocks[s.letters[0]].mixer.shift.fraction for s in scaled.stages]
     assert fractions[:3] == [8, 4, 2]
     assert sum("is no token" in n for n in notes) == 2
-    _, notes = scale(quadtree_net(shift="omni", depths=(2, 2, 2, 2)), depth_ratio=0.5)
-    assert any("there is none at depth 1" in n for n in notes)
+
+
+def test_shift_of_odd_blocks_survives_any_depth_ratio():
+    plain, shifted = (
+        scale(quadtree_net(shift=s, depths=(2, 2, 2, 2)), depth_ratio=0.1)[0]
+        for s in (None, "omni")
+    )
+    assert [s.depth for s in shifted.stages] == [2, 2, 2, 2]
+    assert plain.fingerprint() != shifted.fingerprint()
 
 
 def test_depth_scales_and_keeps_the_mixture():
-    scaled, _ = scale(quadtree_net(depths=(2, 2, 8, 2), pattern="qg"), depth_ratio=0.5)
-    assert [s.depth for s in scaled.stages] == [1, 1, 4, 1]
-    assert scaled.stages[2].letters == "qgqg" or set(scaled.stages[2].letters) != {"q"}
+    scaled, _ = scale(quadtree_net(depths=(1, 2, 8, 3), pattern="qg"), depth_ratio=0.5)
+    assert [s.depth for s in scaled.stages] == [1, 2, 4, 2]
+    assert scaled.stages[2].letters == "qgqg"
     config = quadtree_net(depths=(8,), pattern="qqqqgggg")
     assert scale(config, depth_ratio=0.5)[0].stages[0].letters == "qqgg"
 
 
 def test_lost_letter_is_noted():
-    _, notes = scale(quadtree_net(depths=(2,), pattern="qg"), depth_ratio=0.5)
-    assert any("block g does not occur" in n or "block q does not occur" in n for n in notes)
+    _, notes = scale(quadtree_net(depths=(4,), pattern="gqqq"), depth_ratio=0.5)
+    assert any("block g does not occur" in n for n in notes), notes
 
 
 def test_windows_as_large_as_the_map_are_noted():
