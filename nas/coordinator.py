@@ -11,6 +11,7 @@ import math
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,11 +127,12 @@ class Coordinator:
                 if (task := self._waiting()) is not None:
                     return task
                 answer = self._propose()
-                if not isinstance(answer, Run):
+                if isinstance(answer, (Wait, Done)):
                     return answer
-                if answer.role != REPLAY:
-                    return self._started(answer, runs.lease_of(answer))
-                self._replayed(answer)
+                run, design = answer
+                if run.role != REPLAY:
+                    return self._started(run, runs.lease_of(run), design)
+                self._replayed(run)
 
     def stop(self, reason: str) -> None:
         """Start nothing new."""
@@ -156,13 +158,14 @@ class Coordinator:
                 return None
             lease = self._claim(run)
             if lease is not None:
-                return self._started(run, lease)
+                design = self.store.read(partial(journal.architecture, run=run))
+                return self._started(run, lease, design)
 
     def _claim(self, run: Run) -> Lease | None:
         now, place = self.clock.now(), self._place(run.fingerprint, run.halvings)
         return self.store.write(lambda s: leases.claim(s, run, self.owner, now, place))
 
-    def _propose(self) -> Run | Wait | Done:
+    def _propose(self) -> tuple[Run, Architecture] | Wait | Done:
         """Write the next proposal, or say why there is none."""
         while True:
             self._sync()
@@ -171,8 +174,9 @@ class Coordinator:
                 return new
             answer = self._write(new)
             if isinstance(answer, Run):
-                self.projection.create(answer)
-                return answer
+                design = self.store.read(partial(journal.architecture, run=answer))
+                self.projection.create(answer, design=design)
+                return answer, design
             if answer is Refusal.FULL:
                 return self._end("another driver has changed the number of trials")
             # Another driver was faster: learn what it did, and propose again.
@@ -230,8 +234,7 @@ class Coordinator:
             return Wait(f"{pending} {'trial is' if pending == 1 else 'trials are'} still running")
         return Done(reason, complete=True)
 
-    def _started(self, run: Run, lease: Lease) -> Task:
-        design = self.store.read(lambda s: journal.architecture(s, run))
+    def _started(self, run: Run, lease: Lease, design: Architecture) -> Task:
         task = self._task(run, design, lease)
         self.progress(
             TrialStarted(
@@ -341,7 +344,7 @@ class Coordinator:
                 runs.retry(session, run, halvings=run.halvings + 1, now=now)
             return run
 
-        run = self.store.write(write)
+        run = self.store.write(write, durable=True)
         recovery.drop_checkpoint(task.checkpoint)
         if again:
             self.progress(TrialRequeued(task.trial, "out of memory; tried again at half the batch"))

@@ -69,12 +69,13 @@ class Projection:
             self.tell(run)
         return len(behind)
 
-    def create(self, run: Run, *, search: bool = False) -> int:
+    def create(self, run: Run, *, design: Architecture | None = None, search: bool = False) -> int:
         """Create the trial of a run and return its number.
 
-        search: look for it first, for it may exist from before an interruption.
+        design: of the run, where it is at hand. search: look for the trial first, for it may
+        exist from before an interruption.
         """
-        design = self.store.read(lambda s: architecture(s, run))
+        made = design or self.store.read(lambda s: architecture(s, run))
         tries = 0
 
         def attempt() -> tuple[int, bool]:
@@ -84,7 +85,7 @@ class Projection:
                 found = self._search(run.id)
                 if found is not None:
                     return found, False
-            trial_id = self.storage.create_new_trial(self.optuna_id, self._template(run, design))
+            trial_id = self.storage.create_new_trial(self.optuna_id, self._template(run, made))
             return self._number_of(trial_id, likely=run.proposal), True
 
         number, fresh = self._patiently(attempt)
@@ -150,7 +151,6 @@ class Projection:
             "flops": design.flops,
             "params": design.params,
             "role": run.role,
-            "kind": run.kind,
         }
         if run.label is not None:
             attrs["label"] = run.label

@@ -349,7 +349,7 @@ def _insert(
             )
         if known is None:
             try:
-                return candidate, store.write(partial(_add, values=row))
+                return candidate, store.write(partial(_add, values=row), durable=True)
             except exc.IntegrityError:
                 pass  # somebody took the name at this moment
         if name is not None:

@@ -34,7 +34,7 @@ BUSY_TIMEOUT_S = 60.0
 PATIENCE_S = 120.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
 _SQLITE_MAGIC = b"SQLite format 3\x00"
-_WRITING = "scannas_writing"
+_WRITING, _DURABLE = "scannas_writing", "scannas_durable"
 _CREATION_LOCK = 0x5CA77A5  # any number, the same in every driver
 
 
@@ -49,14 +49,16 @@ class Store:
         self.shown = url.render_as_string(hide_password=True)
         self.path = _sqlite_path(url) if url.get_backend_name() == "sqlite" else None
 
-    def write(self, action: Callable[[Session], T]) -> T:
+    def write(self, action: Callable[[Session], T], *, durable: bool = False) -> T:
         """Run `action` in a transaction that holds the write lock, and commit.
 
+        durable: do not return before the disk has it and all that was written before. Other
+        writes survive a killed process, but the last of them may not survive a power cut.
         `action` runs again from the start after a lost connection or a held lock. The commit
         before may have gone through unseen, so it must recognize its own work.
         Raises: StoreError when the database cannot be reached or written for `patience_s`.
         """
-        return self.outlast(lambda: self._transact(action))
+        return self.outlast(lambda: self._transact(action, durable))
 
     def read(self, action: Callable[[Session], T]) -> T:
         """Run `action` on a consistent view that takes no lock."""
@@ -66,8 +68,8 @@ class Store:
         """Close every connection."""
         self.engine.dispose()
 
-    def _transact(self, action: Callable[[Session], T]) -> T:
-        engine = self.engine.execution_options(**{_WRITING: True})
+    def _transact(self, action: Callable[[Session], T], durable: bool) -> T:
+        engine = self.engine.execution_options(**{_WRITING: True, _DURABLE: durable})
         with Session(engine, expire_on_commit=False) as session, session.begin():
             session.connection()  # takes the lock now, before anything is read
             return action(session)
@@ -197,14 +199,18 @@ def prepare(engine: Engine, *, always_writing: bool = False) -> None:
         connection.isolation_level = None  # the driver shall not begin on its own
         cursor = connection.cursor()
         cursor.execute("PRAGMA foreign_keys = ON")
-        # FULL: a result that was acknowledged survives a power cut, not only a killed process.
-        cursor.execute("PRAGMA synchronous = FULL")
         cursor.close()
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: Any) -> None:
-        writing = always_writing or connection.get_execution_options().get(_WRITING)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+        options = connection.get_execution_options()
+        if not (always_writing or options.get(_WRITING)):
+            connection.exec_driver_sql("BEGIN")
+            return
+        # With FULL the log is flushed at the commit, earlier transactions included.
+        level = "FULL" if options.get(_DURABLE) else "NORMAL"
+        connection.exec_driver_sql(f"PRAGMA synchronous = {level}")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def schema_version(connection: Any) -> str | None:

@@ -162,7 +162,7 @@ def test_copy_of_a_driver_that_wakes_up_late_is_closed(study, monkeypatch):
     first = driver(study)
     plain = Projection.create
 
-    def sleep_then_create(self, run, *, search=False):
+    def sleep_then_create(self, run, *, design=None, search=False):
         study.clock.time += LEASE_S + 1
         second = driver(study)
         task = second.next()  # stands in for the sleeper
@@ -174,7 +174,7 @@ def test_copy_of_a_driver_that_wakes_up_late_is_closed(study, monkeypatch):
     original = Projection.create
     calls = []
 
-    def once(self, run, *, search=False):
+    def once(self, run, *, design=None, search=False):
         calls.append(run.id)
         return (original if len(calls) == 1 else plain)(self, run, search=search)
 
