@@ -78,10 +78,9 @@ def test_planted_effect_is_seen_and_others_are_not(benchmark_module):
 
 def test_effect_size_is_recovered_and_blocks_are_taken_out(benchmark_module):
     rng = np.random.default_rng(2)
-    deep = benchmark_module.DEEP
 
     def effect(d):
-        return 0.3 * (d.depths == deep) + 0.04 * (d.d_state == 8)
+        return 0.3 * (d.depths[2] == 8) + 0.04 * (d.d_state == 8)
 
     result = benchmark_module.choice_test("d_state", rows(benchmark_module, effect, 1e-6, rng))
     assert result.spread == pytest.approx(0.04, abs=1e-4)
@@ -90,9 +89,8 @@ def test_effect_size_is_recovered_and_blocks_are_taken_out(benchmark_module):
 
 
 def test_panel_has_twelve_designs_within_the_budget(benchmark_module):
-    panel = benchmark_module.PANEL
-    assert len({d.name for d in panel}) == 12
-    for design in panel:
+    assert len({d.name for d in benchmark_module.PANEL}) == 12
+    for design in benchmark_module.PANEL:
         assert 0.95 * 4.5e9 <= cost(design.config()).flops <= 4.5e9, design.name
 
 

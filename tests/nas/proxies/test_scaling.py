@@ -9,7 +9,7 @@ from nas.proxies.recipe import Recipe
 from nas.proxies.scaling import proxy_config
 from search_spaces.fit import Band, fit_widths
 
-RECIPE = Recipe(image_size=32, stem_stride=2, flops_ratio=1.4e-3, width_step=4)
+RECIPE = Recipe(image_size=32, stem_stride=2, flops_ratio=1.4e-3, width_step=4, depth_ratio=1.0)
 PRESETS = sorted(list_presets())
 
 
@@ -64,7 +64,7 @@ def test_candidates_of_equal_cost_get_networks_of_equal_cost():
 
 
 def test_stages_keep_their_proportions():
-    scaled, _ = scale(quadtree_net())
+    scaled, _ = scale(quadtree_net(), flops_ratio=0.02)
     first, *later = [s.width for s in scaled.stages]
     assert [w / first for w in later] == pytest.approx([2, 4, 8], rel=0.15)
 
@@ -95,21 +95,31 @@ def test_levels_are_cut_to_the_map():
 @pytest.mark.parametrize("levels", [(2, 4), (4, 8), (2, 8), (2, 4, 8)])
 def test_note_on_an_idle_level_is_right(side, levels):
     """A level is noted as idle exactly when subdividing every window changes no order."""
-    from backbones.quadtree import _layout
-
-    config = quadtree_net(levels, depths=(1,))
-    recipe = Recipe(image_size=2 * side, stem_stride=1)
-    recipe = recipe.model_copy(update={"image_size": 4 * side, "stem_stride": 2})
-    scaled, notes = proxy_config(config, recipe, 10, 3)
+    recipe = RECIPE.model_copy(update={"image_size": 2 * side})
+    scaled, notes = proxy_config(quadtree_net(levels, depths=(1,)), recipe, 10, 3)
     used = getattr(orders(scaled)[0], "levels", ())
     if not used:
         assert any("no room" in n for n in notes)
         return
     grid = _grid_side(scaled)
-    tables = _layout(used, grid, grid, (0, 0))[0]
-    idle = [level for i, level in enumerate(used[1:]) if np.array_equal(tables[i], tables[i + 1])]
+    idle = [
+        level
+        for i, level in enumerate(used)
+        if i and np.array_equal(subdivided(used, i, grid), subdivided(used, i + 1, grid))
+    ]
     noted = [level for level in used[1:] if any(f"level {level} cannot act" in n for n in notes)]
     assert noted == idle
+
+
+def subdivided(levels, count, side):
+    """Return the order of tokens when every window is subdivided `count` levels deep."""
+    cell = -(-side // levels[-1])  # windows are cut from the map padded to the finest level
+    rows, cols = np.divmod(np.arange(side**2), side)
+    keys = []
+    for level in levels[:count]:
+        width = cell * (levels[-1] // level)
+        keys += [rows // width, cols // width]
+    return np.lexsort([cols, rows, *keys[::-1]])
 
 
 def _grid_side(config):
