@@ -152,23 +152,34 @@ def write_export(
     }
     if weights is not None:
         document["weights"] = {"file": weights.name, "seed": weights_seed}
-    partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise _cannot_write(path, exc) from None
+    partial = path.with_name(f".{path.name}.partial")
+    proven = False
+    try:
         if weights is not None and weights_seed is not None:
-            document["weights"]["logits_sha256"] = _write_weights(
-                weights, config, weights_seed, image_size
-            )
+            digest = _write_weights(weights, config, weights_seed, image_size)
+            document["weights"]["logits_sha256"] = digest
         partial.write_text(
             yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=100)
         )
         verify_export(partial)
         partial.replace(path)
+        proven = True
     except OSError as exc:
-        raise StudyError(f"cannot write {str(path)!r}: {exc}; choose another --out") from None
+        raise _cannot_write(path, exc) from None
     finally:
-        partial.unlink(missing_ok=True)
+        if not proven:
+            partial.unlink(missing_ok=True)
+            if weights is not None:
+                weights.unlink(missing_ok=True)
     return path
+
+
+def _cannot_write(path: Path, exc: OSError) -> StudyError:
+    return StudyError(f"cannot write {str(path)!r}: {exc}; choose another --out")
 
 
 def verify_export(path: Path) -> Identity:
