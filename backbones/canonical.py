@@ -107,8 +107,8 @@ def _mixer(placed: PlacedBlock, class_token: bool) -> dict[str, Any]:
     if gate == "scan" and mixer.merge != "attention" and mixer.out_norm is None:
         gate = "output"  # gating each summand or the sum is the same
     merge = mixer.merge
-    if merge == "mean" and mixer.order.num_routes == 1:
-        merge = "sum"
+    if merge == "mean" and (mixer.order.num_routes == 1 or mixer.order.kind == "atrous"):
+        merge = "sum"  # nothing to average: one route, or routes over parts of the map
     return {
         "kind": mixer.kind,
         "order": _order(mixer, class_token),

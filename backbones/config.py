@@ -103,6 +103,11 @@ class OverlapStem(Model):
     norm: Norm = NormConfig()
 
     @property
+    def step(self) -> int:
+        """Pixels from one token to the next."""
+        return self.stride
+
+    @property
     def strides(self) -> tuple[int, int]:
         """Strides of the two convolutions."""
         return {4: (2, 2), 2: (2, 1), 1: (1, 1)}[self.stride]
@@ -122,7 +127,7 @@ class PatchifyStem(Model):
 
     @property
     def step(self) -> int:
-        """Stride of the patches in pixels."""
+        """Pixels from one token to the next."""
         return self.stride or self.patch
 
 
@@ -136,6 +141,11 @@ class ConvStem(Model):
     patch: PositiveInt = 16
     convs: PositiveInt = 1
     hidden: PositiveInt = 64
+
+    @property
+    def step(self) -> int:
+        """Pixels from one token to the next."""
+        return self.patch
 
     @field_validator("patch")
     @classmethod

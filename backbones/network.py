@@ -127,7 +127,7 @@ class Backbone(nn.Module):
 
     def _describe_features(self) -> list[dict[str, Any]]:
         """List the maps that feature extraction can take: stages, or blocks of a plain network."""
-        stride = -(-self.config.image_size // self.reference_grid[0])
+        stride = self.config.stem.step
         if len(self.stages) == 1:
             return [
                 {

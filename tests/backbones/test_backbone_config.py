@@ -98,6 +98,11 @@ def test_fields_without_effect_are_forgotten():
     assert ssm(order="cross").fingerprint() != ssm(order="cross", shared=True).fingerprint()
 
 
+def test_merge_of_an_atrous_order_is_placement_however_named():
+    prints = {ssm(order="atrous", merge=m).fingerprint() for m in ("sum", "mean")}
+    assert len(prints) == 1
+
+
 def test_image_size_matters_only_with_a_positional_table():
     for preset, matters in (("vmamba_tiny_s1l8", False), ("vim_tiny", True)):
         config = load_config(preset)

@@ -1,9 +1,11 @@
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from backbone_strategies import IMAGE_SIZES, backbones
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from backbones import cost, create, list_presets, load_config
 from backbones.components import register
@@ -11,6 +13,7 @@ from backbones.config import BackboneConfig, GatedConvConfig
 from backbones.errors import ConfigError
 from backbones.flop_handles import count_flops
 from backbones.network import Backbone
+from search_spaces import SearchSpace, list_spaces
 
 # What the papers, READMEs and logs print, and in which convention (presets/*.yaml say more).
 PUBLISHED = {
@@ -106,20 +109,38 @@ def test_cost_equals_built_model(preset):
     ["vmamba_tiny_s1l8", "vim_tiny", "quadmamba_lite", "local_vim_tiny", "efficient_vmamba_tiny"],
 )
 def test_cost_equals_fvcore_on_presets(preset, size):
-    model = create(preset)
-    assert count_flops(model, size) == cost(preset, size).flops
+    assert count_flops(shell(load_config(preset)), size) == cost(preset, size).flops
+
+
+def shell(config: BackboneConfig) -> Backbone:
+    """Build a model without drawing its weights: a count needs shapes only."""
+    with torch.device("meta"):
+        model = Backbone(config)
+    return model.to_empty(device="cpu")
+
+
+@pytest.mark.parametrize("space", list_spaces())
+@given(seed=st.integers(0, 2**31), size=st.sampled_from([64, (75, 96)]))
+@settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck))
+def test_cost_equals_fvcore_on_configs_of_every_space(space, seed, size):
+    space = SearchSpace.load(space)
+    config = space.build(space.sample(np.random.default_rng(seed)))
+    model = shell(config)
+    counted = cost(config, size)
+    assert counted.params == sum(p.numel() for p in model.parameters())
+    assert counted.flops == count_flops(model, size)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", sorted(PUBLISHED))
 def test_cost_equals_fvcore_on_every_preset(preset):
-    model = create(preset)
+    model = shell(load_config(preset))
     for convention in ("fvcore", "macs"):
         assert count_flops(model, 224, convention) == cost(preset, 224, convention).flops
 
 
 @given(config=backbones(), size=IMAGE_SIZES)
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 def test_cost_equals_fvcore_and_parameters_on_random_configs(config, size):
     model = create(config)
     counted = cost(config, size)

@@ -10,6 +10,7 @@ from tiny_models import models
 
 import backbones
 from backbones import create, list_presets, load_config
+from backbones.config import BackboneConfig
 from backbones.network import Backbone
 
 TINY = models()
@@ -99,6 +100,14 @@ def test_features_of_a_plain_network_leave_the_class_token_out():
     with torch.no_grad():
         maps = model(torch.randn(1, 3, 64, 80))
     assert [tuple(m.shape) for m in maps] == [(1, 192, 4, 5)] * 4
+
+
+def test_overlapping_patches_have_their_own_stride():
+    data = load_config("vim_tiny").to_dict()  # the fine-tuned Vims take patches every 8 pixels
+    data["stem"]["stride"] = 8
+    model = create(BackboneConfig.model_validate(data))
+    assert model.feature_info[0]["reduction"] == 8
+    assert model.pos_embed.shape == (1, 27 * 27 + 1, 192)
 
 
 @pytest.mark.parametrize("name", ["vmamba_tiny_s1l8", "vim_tiny", "mambaout_femto"])
