@@ -32,7 +32,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from sqlalchemy import insert
+from sqlalchemy import insert, text
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -44,6 +44,7 @@ from nas.coordinator import Coordinator, Done, Wait  # noqa: E402
 from nas.executors.task import Task  # noqa: E402
 from nas.leases import Result  # noqa: E402
 from nas.outcomes import Outcome  # noqa: E402
+from nas.projection import Projection  # noqa: E402
 from nas.proxies.recipe import Recipe  # noqa: E402
 from nas.settings import Settings  # noqa: E402
 from nas.store import runs  # noqa: E402
@@ -235,7 +236,7 @@ def asks(sizes: tuple[int, ...] = (100, 5_000, 20_000), repeats: int = 20) -> No
 
 
 def fill(opened: Study, number: int) -> None:
-    """Write finished trials straight into our tables; Optuna's copy stays empty."""
+    """Write finished trials straight into our tables, and their numbers into Optuna's."""
     space, rng = opened.settings.space, np.random.default_rng(0)
     points = [space.sample(rng) for _ in range(min(number, 2_000))]
 
@@ -246,6 +247,15 @@ def fill(opened: Study, number: int) -> None:
             session.execute(insert(Run), [_run(opened, i, points[i % 2_000]) for i in indices])
 
     opened.store.write(add)
+    projection = Projection(opened.store, opened.id, opened.name, opened.settings)
+    row = {"study": projection.optuna_id, "state": "COMPLETE"}
+    opened.store.write(
+        lambda session: session.execute(
+            text("INSERT INTO trials (number, study_id, state) VALUES (:number, :study, :state)"),
+            [row | {"number": i} for i in range(number)],
+        )
+    )
+    projection.close()
 
 
 def _architecture(i: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 import optuna
@@ -54,6 +55,37 @@ class Projection:
         """Close the connections."""
         self.storage.remove_session()
         self.storage.engine.dispose()
+
+    def restore(self) -> int:
+        """Make again what another program has deleted from Optuna's copy; return how much.
+
+        Numbers are dense, so that a missing one means that all later ones are missing.
+        """
+        last = self.store.read(lambda s: runs.last_number(s, self.study_id))
+        if last is None or self._exists(last):
+            return 0
+        known = self.store.read(lambda s: runs.numbered(s, self.study_id))
+        lost = [run for run in known if not self._exists(run.trial_number)]
+        for run in lost:
+            design = self.store.read(partial(architecture, run=run))
+            trial_id = self._patiently(
+                partial(self.storage.create_new_trial, self.optuna_id, self._template(run, design))
+            )
+            number = self.storage.get_trial_number_from_id(trial_id)
+            if number != run.trial_number:
+                raise StoreError(
+                    f"{self.store.shown}: Optuna's copy of the study has a trial {number} that "
+                    f"should be {run.trial_number}; delete the copy with `optuna delete-study`, "
+                    "it is made again"
+                )
+        return len(lost)
+
+    def _exists(self, number: int | None) -> bool:
+        try:
+            self.storage.get_trial_id_from_study_id_trial_number(self.optuna_id, number or 0)
+        except KeyError:
+            return False
+        return True
 
     def catch_up(self, is_orphan: Callable[[Run], bool]) -> int:
         """Create and finish what Optuna's copy lacks; return how many results it lacked.

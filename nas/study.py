@@ -214,6 +214,8 @@ def run(
 
     try:
         progress(_started(study, driver))
+        if made := driver.projection.restore():
+            progress(Notice(f"Optuna's copy lacked {made} trials; they were made again"))
         sweep_checkpoints(driver)
         with on_signal(stop):
             last = worker.execute(driver)

@@ -230,6 +230,17 @@ def live_checkpoints(session: Session, study_id: int) -> set[str]:
     return {path for path in session.scalars(query) if path is not None}
 
 
+def numbered(session: Session, study_id: int) -> list[Run]:
+    """Return the newest run of every trial that has a number, in that order."""
+    query = select(Run).where(Run.study_id == study_id, Run.newest, Run.trial_number.is_not(None))
+    return list(session.scalars(query.order_by(Run.trial_number)))
+
+
+def last_number(session: Session, study_id: int) -> int | None:
+    """Return the highest trial number."""
+    return session.scalar(select(func.max(Run.trial_number)).where(Run.study_id == study_id))
+
+
 def trial_numbers(session: Session, study_id: int) -> set[int]:
     """Return the numbers of Optuna's trials that belong to a run."""
     query = select(Run.trial_number).where(Run.study_id == study_id)

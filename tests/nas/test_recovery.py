@@ -270,6 +270,19 @@ def test_checkpoints_of_ended_trials_are_swept_at_the_start(sqlite_url, clock):
     study.close()
 
 
+def test_copy_that_another_program_deleted_is_made_again(url, clock):
+    import optuna
+
+    study = new_study(url, settings(trials=3), clock=clock)
+    run(study, proxy=FakeProxy())
+    storage = study.store.url.render_as_string(hide_password=False)
+    optuna.delete_study(study_name="s", storage=storage)
+    run(study, proxy=FakeProxy(), trials=5)
+    found = [(t.number, t.value, t.user_attrs["fingerprint"]) for t in trials_of(study)]
+    assert found == [(r.trial_number, r.score, r.fingerprint) for r in rows(study)]
+    study.close()
+
+
 def test_doubles_look_like_the_real_metrics():
     from dataclasses import fields
 
@@ -282,3 +295,46 @@ def test_doubles_look_like_the_real_metrics():
             [f.name for f in fields(getattr(module, name))] for module in (doubles, training)
         )
         assert mine == real
+
+
+@pytest.mark.parametrize("strategy", ["evolution", "tpe", "random"])
+def test_proposals_of_several_drivers_can_be_made_again_from_the_rows(sqlite_url, clock, strategy):
+    """R11: in asynchronous mode the recorded history replays to the same proposals."""
+    import random
+    from dataclasses import replace
+
+    from doubles import CONDITIONAL
+
+    from nas.proposals import Planner
+    from nas.store import journal
+
+    study = new_study(sqlite_url, settings(CONDITIONAL, trials=25, strategy=strategy), clock=clock)
+    drivers = [driver(study) for _ in range(3)]
+    held, draw, open_ends = [], random.Random(0), True
+    while open_ends or held:
+        if held and draw.random() < 0.5:
+            one, task = held.pop(draw.randrange(len(held)))
+            one.finish(task, complete(task))
+            continue
+        one = draw.choice(drivers)
+        task = one.next()
+        if isinstance(task, Done):
+            open_ends = False
+        elif not isinstance(task, Wait):
+            held.append((one, task))
+    entries = study.store.read(lambda s: journal.entries(s, study.id))
+    assert any(e.sampler["scannas:pending"] for e in entries)
+    for entry in entries:
+        planner = Planner("s", study.settings, None)
+        pending = entry.sampler["scannas:pending"]
+        planner.learn(
+            [
+                replace(e, state="running", objectives=None) if e.index in pending else e
+                for e in entries[: entry.index]
+            ]
+        )
+        again = planner.candidate()
+        assert (again.fingerprint, again.params) == (entry.fingerprint, entry.params)
+    for one in drivers:
+        one.close()
+    study.close()
