@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup search test chaos lint bench gpu clean
+.PHONY: setup search test chaos slow lint bench gpu
 
 setup: $(READY)
 
@@ -20,8 +20,13 @@ search: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest
 
+# Kills drivers, workers and database servers; about as long again.
 chaos: $(READY)
 	$(BIN)/python -m pytest -m chaos
+
+# The larger published models, and compilation with Inductor.
+slow: $(READY)
+	$(BIN)/python -m pytest -m slow
 
 lint: $(READY)
 	$(BIN)/ruff check .
