@@ -8,6 +8,8 @@ leaves the copy behind, never ahead, and the next driver brings it up to date.
 from __future__ import annotations
 
 import logging
+import random
+import time
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -33,7 +35,7 @@ from nas.strategies.encoding import distributions
 T = TypeVar("T")
 
 RUN_ID = "scannas_run"
-_SETTINGS = "scannas_settings"
+_TABLE_TRIES = 10
 _STATES = {o.value: TrialState.FAIL for o in Outcome}
 _STATES |= {Outcome.COMPLETE.value: TrialState.COMPLETE, Outcome.PRUNED.value: TrialState.PRUNED}
 
@@ -217,24 +219,35 @@ def open_optuna(store: Store) -> RDBStorage:
     Raises: StoreError when its tables are of another Optuna version.
     """
     optuna.logging.set_verbosity(logging.WARNING)
-    url = store.url.render_as_string(hide_password=False)
-    try:
-        # Tables first, with a plain engine: Optuna's own constructor connects before an engine
-        # can be prepared, and it alone knows how to check its version.
-        storage = RDBStorage(url, engine_kwargs=engine_options(store.url))
-    except RuntimeError as error:
-        raise StoreError(
-            f"{store.shown}: {str(error).splitlines()[0]}; run `optuna storage upgrade`"
-        ) from None
-    except exc.DBAPIError as error:
-        raise StoreError(
-            f"{store.shown}: Optuna's tables cannot be opened: "
-            f"{str(error.orig).splitlines()[0]}; run `db check`"
-        ) from None
+    storage = _make_tables(store)
     storage.remove_session()
     storage.engine.dispose()
     prepare(storage.engine, always_writing=True)
     return storage
+
+
+def _make_tables(store: Store) -> RDBStorage:
+    """Open Optuna's storage, making its tables where there are none.
+
+    Optuna looks for its tables and then makes them, without a lock: of several drivers that
+    start at once all but one fail, and find the tables there a moment later.
+    """
+    url = store.url.render_as_string(hide_password=False)
+    for left in reversed(range(_TABLE_TRIES)):
+        try:
+            return RDBStorage(url, engine_kwargs=engine_options(store.url))
+        except RuntimeError as error:
+            raise StoreError(
+                f"{store.shown}: {str(error).splitlines()[0]}; run `optuna storage upgrade`"
+            ) from None
+        except exc.DBAPIError as error:
+            if not left:
+                raise StoreError(
+                    f"{store.shown}: Optuna's tables cannot be opened: "
+                    f"{str(error.orig).splitlines()[0]}; run `db check`"
+                ) from None
+            time.sleep(random.uniform(0.1, 0.5))
+    raise AssertionError("the last try returns or raises")
 
 
 def _find_or_create(storage: RDBStorage, name: str, directions: list[StudyDirection]) -> int:

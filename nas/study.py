@@ -36,7 +36,7 @@ from nas.recovery import sweep_checkpoints
 from nas.settings import Settings
 from nas.store import journal, runs
 from nas.store.runs import CANDIDATE
-from nas.store.session import Store, open_store
+from nas.store.session import NoStore, Store, open_store, opened
 from nas.store.tables import Run
 from nas.store.tables import Study as StudyRow
 from search_spaces import SearchSpace
@@ -44,6 +44,10 @@ from search_spaces import SearchSpace
 # A name is a folder name as well, and is typed on command lines.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _CHECKPOINTS = "checkpoints"
+
+
+class NameTaken(StudyError):
+    """A new study was to have the name of another one."""
 
 
 @dataclass
@@ -89,21 +93,22 @@ def start(
 
     Raises: as `create_study`; StudyError when the study differs, naming the first difference.
     """
-    if name is not None:
-        store = open_store(storage, create=True)
-        found = store.read(lambda s: s.scalar(select(StudyRow.id).where(StudyRow.name == name)))
-        store.close()
-        if found is not None:
-            study = open_study(name, storage, clock=clock)
-            if (changed := study.settings.difference(settings)) is not None:
-                study.close()
-                raise StudyError(
-                    f"study {name!r} cannot be continued so: {changed}; `resume {name}` keeps its "
-                    "settings, another --study makes a new one"
-                )
-            limited = replace(study.settings, trials=settings.trials, timeout_s=settings.timeout_s)
-            return replace(study, settings=limited)
-    return create_study(settings, storage, name=name, clock=clock)
+    if name is None or not _exists(name, storage):
+        try:
+            return create_study(settings, storage, name=name, clock=clock)
+        except NameTaken:
+            if name is None or not _exists(name, storage):
+                raise
+            # Another machine began the same study at this moment: continue it.
+    study = open_study(name, storage, clock=clock)
+    if (changed := study.settings.difference(settings)) is not None:
+        study.close()
+        raise StudyError(
+            f"study {name!r} cannot be continued so: {changed}; `resume {name}` keeps its "
+            "settings, another --study makes a new one"
+        )
+    limited = replace(study.settings, trials=settings.trials, timeout_s=settings.timeout_s)
+    return replace(study, settings=limited)
 
 
 def create_study(
@@ -306,6 +311,14 @@ def _started(study: Study, driver: Coordinator) -> StudyStarted:
     )
 
 
+def _exists(name: str, storage: str) -> bool:
+    try:
+        with opened(storage) as store:
+            return store.read(partial(_id_of, name=name)) is not None
+    except NoStore:
+        return False
+
+
 def _check_feasible(settings: Settings) -> None:
     """Raise unless the strategy's first proposal can be made: before any row exists."""
     answer = Planner("feasible", settings, None).candidate()
@@ -345,7 +358,7 @@ def _insert(
         row = _row(settings, candidate, now)
         known = store.read(partial(_id_of, name=candidate))
         if known is None and candidate in taken:
-            raise StudyError(
+            raise NameTaken(
                 f"study {candidate!r} exists in this database, made by another program; choose "
                 "another --study"
             )
@@ -355,7 +368,7 @@ def _insert(
             except exc.IntegrityError:
                 pass  # somebody took the name at this moment
         if name is not None:
-            raise StudyError(f"study {name!r} exists; `resume {name}` continues it")
+            raise NameTaken(f"study {name!r} exists; `resume {name}` continues it")
     raise AssertionError("names do not run out")
 
 

@@ -38,6 +38,10 @@ _WRITING, _DURABLE = "scannas_writing", "scannas_durable"
 _CREATION_LOCK = 0x5CA77A5  # any number, the same in every driver
 
 
+class NoStore(StoreError):
+    """There is no database of ours yet where one was to be read."""
+
+
 class Store:
     """An open database of the current schema.
 
@@ -119,7 +123,7 @@ def open_store(url: str = DEFAULT_STORAGE, *, create: bool = False) -> Store:
         if found is None and create:
             create_schema(store)
         elif found is None:
-            raise StoreError(f"{store.shown} holds no ScanNAS study yet; make one with `search`")
+            raise NoStore(f"{store.shown} holds no ScanNAS study yet; make one with `search`")
         elif found != REVISION:
             raise StoreError(_other_schema(store.shown, found))
     except exc.DBAPIError as error:
@@ -280,7 +284,7 @@ def check_file(path: Path, create: bool) -> None:
     """Refuse what SQLite would misread, hang on, or silently make anew."""
     if not path.exists():
         if not create:
-            raise StoreError(f"no database at {str(path)!r}; `search` makes one, or give --storage")
+            raise NoStore(f"no database at {str(path)!r}; `search` makes one, or give --storage")
         _make_folder(path.parent)
     elif path.is_dir():
         raise StoreError(f"storage {str(path)!r} is a folder; name a file in it, e.g. nas.db")

@@ -199,6 +199,15 @@ def test_unreachable_budget_is_refused_before_any_row(sqlite_url, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_refused_search_with_a_name_leaves_no_trace_either(sqlite_url, tmp_path, no_data):
+    from kernels.errors import ScanNASError
+    from nas.budget import parse_budget
+
+    with pytest.raises(ScanNASError, match="no width reaches"):
+        start("mine", sqlite_url, settings(budget=parse_budget(["1KFLOPs"])))
+    assert list(tmp_path.iterdir()) == []
+
+
 # --- outcomes ----------------------------------------------------------------------------------
 
 
@@ -417,6 +426,29 @@ def test_search_continues_a_study_of_the_same_settings(sqlite_url, no_data):
     last, _ = go(again)
     assert last.done == 5
     again.close()
+
+
+def test_many_machines_may_begin_one_study_at_once(url, no_data):
+    """The same `search --study` on six machines: one makes the study, the others join it."""
+    import threading
+
+    found, errors = [], []
+
+    def begin():
+        try:
+            study = start("s", url, settings(trials=3))
+            found.append(study.id)
+            study.close()
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=begin) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert len(found) == 6 and len(set(found)) == 1
 
 
 def test_changed_space_file_is_refused_with_the_difference(sqlite_url, tmp_path, no_data):
