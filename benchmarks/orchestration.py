@@ -32,6 +32,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from optuna.trial import create_trial
 from sqlalchemy import insert, text
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -247,15 +248,31 @@ def fill(opened: Study, number: int) -> None:
             session.execute(insert(Run), [_run(opened, i, points[i % 2_000]) for i in indices])
 
     opened.store.write(add)
+    _copy(opened, number)
+
+
+def _copy(opened: Study, number: int) -> None:
+    """Fill Optuna's copy: bare rows, and one trial with every parameter, which it looks up."""
     projection = Projection(opened.store, opened.id, opened.name, opened.settings)
+    template = create_trial(
+        value=0.5,
+        params={name: _first(d) for name, d in projection.distributions.items()},
+        distributions=projection.distributions,
+    )
+    projection.storage.create_new_trial(projection.optuna_id, template)
     row = {"study": projection.optuna_id, "state": "COMPLETE"}
     opened.store.write(
         lambda session: session.execute(
             text("INSERT INTO trials (number, study_id, state) VALUES (:number, :study, :state)"),
-            [row | {"number": i} for i in range(number)],
+            [row | {"number": i} for i in range(1, number)],
         )
     )
     projection.close()
+
+
+def _first(distribution: Any) -> Any:
+    choices = getattr(distribution, "choices", None)
+    return distribution.low if choices is None else choices[0]
 
 
 def _architecture(i: int) -> dict[str, Any]:
