@@ -228,21 +228,29 @@ def test_compile_has_no_graph_breaks(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", EXPORTED)
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "name", ["preset:vmamba_base_s1l20", "preset:quadmamba_base", "preset:local_vim_small"]
+)
 def test_inductor_compiles_forward_and_backward(name):
     torch._dynamo.reset()
     torch.manual_seed(0)
     model = create(TINY[name]).eval()
     image = torch.randn(2, 3, 32, 32)
+
+    def gradients(logits):
+        model.zero_grad()
+        logits.sum().backward()
+        return {k: p.grad for k, p in model.named_parameters() if p.grad is not None}
+
     expected = model(image)
-    expected.sum().backward()
-    gradients = [p.grad.clone() for p in model.parameters()]
-    model.zero_grad()
+    plain = gradients(expected)
     got = torch.compile(model)(image)
-    got.sum().backward()
+    compiled = gradients(got)
     assert (got - expected).abs().max() < COMPILE_TOLERANCE
-    for parameter, gradient in zip(model.parameters(), gradients):
-        assert torch.allclose(parameter.grad, gradient, atol=1e-4, rtol=1e-3)
+    assert compiled.keys() == plain.keys()
+    for key, gradient in plain.items():
+        assert torch.allclose(compiled[key], gradient, atol=1e-4, rtol=1e-3), key
 
 
 def test_presets_know_their_names():
