@@ -34,6 +34,11 @@ StorageOption = Annotated[
     str, typer.Option(help="Database URL.", envvar="SCANNAS_STORAGE", show_envvar=False)
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+ExecutorOption = Annotated[str, typer.Option(help="auto, inline or ray.")]
+WorkersOption = Annotated[int | None, typer.Option(min=1, help="Trials at a time (Ray).")]
+GpusOption = Annotated[float | None, typer.Option(min=0, help="GPUs per trial; may be a fraction.")]
+CpusOption = Annotated[float, typer.Option(min=0, help="CPUs per trial (Ray).")]
+AddressOption = Annotated[str | None, typer.Option(help="An existing Ray cluster.")]
 ImageSizeOption = Annotated[
     int, typer.Option(min=32, help="Side in pixels at which cost is counted.")
 ]
@@ -66,11 +71,21 @@ def search(
     warm_start: Annotated[
         str, typer.Option(help="presets: train the published designs too; none: skip them.")
     ] = "presets",
+    objective: Annotated[str, typer.Option(help="top1, or top1,flops or top1,params.")] = "top1",
+    pruner: Annotated[str, typer.Option(help="asha or none.")] = "none",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    data_dir: Annotated[str | None, typer.Option(help="Where timm data sets lie.")] = None,
+    executor: ExecutorOption = "auto",
+    workers: WorkersOption = None,
+    gpus_per_trial: GpusOption = None,
+    cpus_per_trial: CpusOption = 1.0,
+    ray_address: AddressOption = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     export: Annotated[Path | None, typer.Option(help="Where the best architecture goes.")] = None,
 ) -> None:
     """Search a space under a budget; ends with the best design, exported."""
     from nas.budget import parse_budget
+    from nas.executors import choose_executor
     from nas.report.search import search_and_report
     from nas.settings import search_settings
     from nas.study import start
@@ -88,8 +103,21 @@ def search(
         backend=backend,
         warm_start=warm_start,
         seed=seed,
+        objectives=objective.split(","),
+        pruner=pruner,
+        device=device,
+        data_dir=data_dir,
     )
-    search_and_report(start(study, storage, settings), storage, export=export)
+    runner = choose_executor(
+        executor,
+        device=settings.device,
+        workers=workers,
+        cpus_per_trial=cpus_per_trial,
+        gpus_per_trial=gpus_per_trial,
+        ray_address=ray_address,
+    )
+    opened = start(study, storage, settings)
+    search_and_report(opened, storage, executor=runner, export=export)
 
 
 @app.command(rich_help_panel=STUDY_ROOM)
@@ -101,15 +129,31 @@ def resume(
     timeout: Annotated[
         float | None, typer.Option(min=1, help="Stop starting trials after S seconds.")
     ] = None,
+    executor: ExecutorOption = "auto",
+    workers: WorkersOption = None,
+    gpus_per_trial: GpusOption = None,
+    cpus_per_trial: CpusOption = 1.0,
+    ray_address: AddressOption = None,
     storage: StorageOption = DEFAULT_STORAGE,
     export: Annotated[Path | None, typer.Option(help="Where the best architecture goes.")] = None,
 ) -> None:
     """Continue a study with its stored settings, whatever ended it."""
+    from nas.executors import choose_executor
     from nas.report.search import search_and_report
     from nas.study import open_study
 
     opened = open_study(study, storage)
-    search_and_report(opened, storage, trials=trials, timeout_s=timeout, export=export)
+    runner = choose_executor(
+        executor,
+        device=opened.settings.device,
+        workers=workers,
+        cpus_per_trial=cpus_per_trial,
+        gpus_per_trial=gpus_per_trial,
+        ray_address=ray_address,
+    )
+    search_and_report(
+        opened, storage, executor=runner, trials=trials, timeout_s=timeout, export=export
+    )
 
 
 @app.command(rich_help_panel=LOOK_ROOM)
@@ -235,6 +279,37 @@ def doctor(json: JsonOption = False) -> None:
     from nas.report import console, doctor
 
     console.emit(doctor.examine(), json, console.doctor_view)
+
+
+db = typer.Typer(help="Look after a database: check, back up, upgrade.", no_args_is_help=True)
+app.add_typer(db, name="db", rich_help_panel=LOOK_ROOM)
+
+
+@db.command("check")
+def db_check(storage: StorageOption = DEFAULT_STORAGE, json: JsonOption = False) -> None:
+    """Look for damage and loose ends, each with its remedy."""
+    from nas.report import console, studies
+    from nas.store.maintenance import check_database
+
+    console.emit(check_database(storage), json, studies.findings_table)
+
+
+@db.command("backup")
+def db_backup(out: Path, storage: StorageOption = DEFAULT_STORAGE) -> None:
+    """Copy an SQLite database while it is in use."""
+    from nas.store.maintenance import backup_database
+
+    print(f"wrote {backup_database(storage, out)}")
+
+
+@db.command("upgrade")
+def db_upgrade(storage: StorageOption = DEFAULT_STORAGE) -> None:
+    """Bring a database of an older version to this one; SQLite is copied first."""
+    from nas.store.maintenance import upgrade_database
+
+    done = upgrade_database(storage)
+    kept = f"; the former file is {done['backup']}" if done["backup"] else ""
+    print(f"schema {done['before']} -> {done['after']}{kept}")
 
 
 def main() -> None:

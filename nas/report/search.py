@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from nas.errors import StudyError
+from nas.executors import Executor
 from nas.export import export_trials
 from nas.report import leaderboard
 from nas.report.console import console
@@ -19,6 +20,7 @@ def search_and_report(
     study: Study,
     storage: str,
     *,
+    executor: Executor,
     trials: int | None = None,
     timeout_s: float | None = None,
     export: Path | None = None,
@@ -29,7 +31,7 @@ def search_and_report(
     """
     try:
         with Live(console) as live:
-            finished = run(study, live, trials=trials, timeout_s=timeout_s)
+            finished = run(study, live, trials=trials, timeout_s=timeout_s, executor=executor)
     finally:
         study.close()
     console.print()

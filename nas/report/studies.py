@@ -34,6 +34,14 @@ def studies_table(rows: list[dict[str, Any]]) -> RenderableType:
     )
 
 
+def findings_table(rows: list[dict[str, Any]]) -> RenderableType:
+    """Render `nas.store.maintenance.check_database`."""
+    if not rows:
+        return Text("all is well")
+    shown = [(r["problem"], r["count"], r["remedy"]) for r in rows]
+    return table(("problem", "count", "remedy"), shown, numeric="count")
+
+
 def status_view(status: dict[str, Any]) -> RenderableType:
     """Render `nas.report.leaderboard.status`."""
     failed = ", ".join(f"{n} {kind}" for kind, n in status["failed"].items()) or "none"
