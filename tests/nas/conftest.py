@@ -1,6 +1,7 @@
 """Databases to test on: SQLite in a fresh folder, PostgreSQL in a fresh database of one server."""
 
 import os
+import signal
 import tempfile
 import uuid
 
@@ -23,6 +24,8 @@ def postgres_server():
     server.psql("ALTER SYSTEM SET fsync = off;")
     server.psql("SELECT pg_reload_conf();")
     yield server
+    # At once: an orderly shutdown would first write all the databases to disk.
+    os.kill(server.get_pid(), signal.SIGQUIT)
     server.cleanup()
 
 

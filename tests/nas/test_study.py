@@ -151,11 +151,11 @@ def test_finished_study_has_nothing_to_do(sqlite_url):
 @pytest.mark.parametrize("strategy", ["evolution", "tpe", "nsga2", "random", "grid"])
 def test_interrupted_study_ends_like_the_uninterrupted_one(tmp_path, strategy):
     """R11: resume goes on exactly as the first driver would have."""
-    whole = new_study(f"sqlite:///{tmp_path}/a.db", settings(trials=20, strategy=strategy))
+    whole = new_study(f"sqlite:///{tmp_path}/a.db", settings(trials=14, strategy=strategy))
     go(whole)
     url = f"sqlite:///{tmp_path}/b.db"
-    parts = new_study(url, settings(trials=20, strategy=strategy))
-    for trials in (4, 11, 20):
+    parts = new_study(url, settings(trials=14, strategy=strategy))
+    for trials in (4, 9, 14):
         go(parts, trials=trials)
         parts.close()
         parts = open_study("s", url, clock=FakeClock())
@@ -182,7 +182,7 @@ def test_space_that_is_exhausted_ends_the_study(sqlite_url):
 
 def test_row_costs_are_in_the_budget(sqlite_url):
     """R5: no row of any state has a cost outside of the band."""
-    study = new_study(sqlite_url, settings(CONDITIONAL, trials=20))
+    study = new_study(sqlite_url, settings(CONDITIONAL, trials=12))
     go(study)
     for trial in optuna_trials(study):
         assert 80e6 <= trial.user_attrs["flops"] <= 100e6
