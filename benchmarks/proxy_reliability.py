@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import math
 import os
 import platform
 import statistics
@@ -140,12 +141,21 @@ def _fit(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float]:
 # --- running -----------------------------------------------------------------------------------
 
 
+def training_key(recipe: Recipe) -> str:
+    """Return what names a training: recipes that differ in the score alone share their runs."""
+    return recipe.model_copy(update={"score": "top1"}).fingerprint()
+
+
 def read(path: Path, recipe: Recipe) -> list[Row]:
-    """Return the runs of this recipe that a file holds."""
+    """Return the runs of this recipe that a file holds, scored as the recipe says."""
     if not path.exists():
         return []
     rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-    return [r for r in rows if r["recipe"] == recipe.fingerprint()]
+    return [
+        r | {"score": r["top1"] if recipe.score == "top1" else math.exp(-r["val_loss"])}
+        for r in rows
+        if r["recipe"] == training_key(recipe)
+    ]
 
 
 def run(
@@ -183,7 +193,7 @@ def run(
             "proxy_flops": result.proxy_flops,
             "backend": result.backend,
             "notes": list(result.notes),
-            "recipe": recipe.fingerprint(),
+            "recipe": training_key(recipe),
         }
         with path.open("a") as file:
             file.write(json.dumps(row) + "\n")
@@ -194,36 +204,34 @@ def run(
         )
 
 
-def summarize(
-    rows: list[Row], designs: list[Design], recipe: Recipe, device: str, key: str = "score"
-) -> Reliability:
+def summarize(rows: list[Row], designs: list[Design], recipe: Recipe, device: str) -> Reliability:
     """Turn runs into the numbers that ship."""
     by_name = {d.name: d for d in designs}
     rows = [r for r in rows if r["design"] in by_name]
     timed = [r["seconds"] for r in rows if r["timing"]]
     rows = [r for r in rows if not r["timing"]]
-    of = {(r["design"], r["seed"]): r[key] for r in rows}
+    of = {(r["design"], r["seed"]): r["score"] for r in rows}
     seeds = [s for s in range(SEEDS) if all((d.name, s) in of for d in PANEL)]
     if len(seeds) < 2:
         raise SystemExit("fewer than 2 seeds of the panel are whole; run without --report first")
     panel = [[of[d.name, s] for s in seeds] for d in PANEL]
     value, low, high = icc(panel)
     paired, paired_low, paired_high = icc_same_seed(panel)
-    scored = [(by_name[r["design"]], r["seed"], r[key]) for r in rows]
-    seconds = timed or [r["seconds"] for r in rows]
+    scored = [(by_name[r["design"]], r["seed"], r["score"]) for r in rows]
     return Reliability(
         date=datetime.date.today().isoformat(),
-        device=describe(device, recipe),
+        device=describe(device),
         versions={p: metadata.version(p) for p in ("torch", "timm", "numba", "numpy")},
         recipe_fingerprint=recipe.fingerprint(),
-        score=recipe.score if key == "score" else key,
+        score=recipe.score,
         designs=len(PANEL),
         seeds=len(seeds),
         icc=value,
         icc_low=low,
         icc_high=high,
-        median_seconds=statistics.median(seconds),
-        longest_seconds=max(seconds),
+        cpu_seconds=statistics.median(r["cpu_seconds"] for r in rows),
+        median_seconds=statistics.median(timed) if timed else None,
+        longest_seconds=max(timed) if timed else None,
         icc_same_seed=paired,
         icc_same_seed_low=paired_low,
         icc_same_seed_high=paired_high,
@@ -234,7 +242,7 @@ def summarize(
     )
 
 
-def describe(device: str, recipe: Recipe) -> str:
+def describe(device: str) -> str:
     """Name the device in words."""
     if device.startswith("cuda"):
         import torch
@@ -245,7 +253,7 @@ def describe(device: str, recipe: Recipe) -> str:
     if cpuinfo.exists():
         names = [n for n in cpuinfo.read_text().splitlines() if n.startswith("model name")]
         model = names[0].partition(":")[2].strip() if names else model
-    return f"{model}, {recipe.threads} threads"
+    return f"{model}, {os.cpu_count()} cores"
 
 
 # --- showing -----------------------------------------------------------------------------------
@@ -272,12 +280,17 @@ HEADER = ("choice", "levels", "runs", "variance explained", "p", "spread", "seen
 
 def headline(r: Reliability) -> str:
     """Say the intraclass correlation and the time in one line."""
-    return (
+    said = (
         f"ICC {r.icc:.2f} (95 % {r.icc_low:.2f} to {r.icc_high:.2f}; bar {ICC_BAR}), of runs with "
         f"one seed {r.icc_same_seed:.2f} ({r.icc_same_seed_low:.2f} to "
         f"{r.icc_same_seed_high:.2f}); {r.designs} designs x {r.seeds} seeds, noise "
         f"{r.noise:.4f} {r.score}, with one seed {r.noise_same_seed:.4f}; "
-        f"{r.median_seconds:.0f} s a run, longest {r.longest_seconds:.0f} s (bar {SECONDS_BAR:.0f})"
+        f"{r.cpu_seconds:.0f} CPU seconds a run"
+    )
+    if r.median_seconds is None or r.longest_seconds is None:
+        return said + ", seconds not taken (--time)"
+    return said + (
+        f", {r.median_seconds:.0f} s, longest {r.longest_seconds:.0f} s (bar {SECONDS_BAR:.0f})"
     )
 
 
@@ -327,6 +340,7 @@ def main() -> None:
     parser.add_argument("--extended", action="store_true", help="more levels of some choices")
     parser.add_argument("--runs", type=Path, help="JSON lines, appended to")
     parser.add_argument("--threads", type=int, help="in place of the recipe's; on a busy machine 1")
+    parser.add_argument("--score", choices=("top1", "likelihood"), help="in place of the recipe's")
     parser.add_argument("--time", action="store_true", help="one run each, for the seconds alone")
     parser.add_argument("--report", action="store_true", help="train nothing")
     parser.add_argument("--markdown", action="store_true", help="train nothing, print Markdown")
@@ -335,8 +349,10 @@ def main() -> None:
     recipe = Recipe.load(args.recipe) if args.recipe else default_recipe(args.device)
     if args.threads is not None:
         recipe = recipe.model_copy(update={"threads": args.threads})
+    if args.score is not None:
+        recipe = recipe.model_copy(update={"score": args.score})
     today = datetime.date.today().isoformat()
-    runs = args.runs or RESULTS / f"proxy_runs_{recipe.fingerprint()[:8]}.jsonl"
+    runs = args.runs or RESULTS / f"proxy_runs_{training_key(recipe)[:8]}.jsonl"
     if not (args.report or args.markdown):
         chosen = PANEL + EXTENSION * args.extended
         seeds = 1 if args.time else args.seeds

@@ -49,6 +49,8 @@ class Reliability(_Frozen):
     interval: designs compared by runs of unlike seeds. icc_same_seed: the same for designs that
     are compared by runs of one seed, ICC(C,1). noise, noise_same_seed: standard deviation of a
     run's score in either comparison. recipe_fingerprint: of the recipe that was measured.
+    cpu_seconds: of a run, median. median_seconds, longest_seconds: wall time of a run that has
+    the machine to itself, None where it was not taken.
     """
 
     schema_: Literal[1] = Field(1, alias="schema")
@@ -65,8 +67,9 @@ class Reliability(_Frozen):
     icc_same_seed: float
     icc_same_seed_low: float
     icc_same_seed_high: float
-    median_seconds: float
-    longest_seconds: float
+    cpu_seconds: float
+    median_seconds: float | None
+    longest_seconds: float | None
     noise: float
     noise_same_seed: float
     alpha: float
