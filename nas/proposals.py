@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 # Wishes that come to nothing (out of the band, being trained) before the strategy is overruled
 # by uniform draws, and before giving up.
-OWN_TRIES, ALL_TRIES = 30, 230
+OWN_TRIES, ALL_TRIES = 20, 40
 # After so many replays in a row the strategy goes in circles: a uniform draw is mixed in.
 CIRCLING = 8
 # After so many, there is nothing left to find.
