@@ -114,7 +114,7 @@ def _check(
         if key in weights and not _fits(tuple(weights[key].shape), shape)
     ]
     problems = [
-        f"{len(keys)} {kind}: {', '.join(keys[:LISTED])}" + (" ..." if len(keys) > LISTED else "")
+        f"{len(keys)} {kind}: {', '.join(keys)}"
         for kind, keys in (("missing", missing), ("left over", leftover), ("misshapen", misshapen))
         if keys
     ]
