@@ -15,10 +15,11 @@ import typer
 
 from kernels.errors import ScanNASError
 
-# Read when torch loads its OpenMP runtime. Waiting threads that spin take the core from the very
-# thread they wait for as soon as anything else runs: training was 8 times slower beside one other
-# busy process.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Read when torch loads its OpenMP runtime. By default a thread that waits spins for milliseconds
+# and takes the core from the very thread it waits for as soon as anything else runs; not spinning
+# at all costs a third of the speed of a quiet machine. See "Waiting threads" in docs/kernels.md.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 app = typer.Typer(
     help="Neural architecture search over scan designs for vision backbones.",
@@ -37,8 +38,21 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 ExecutorOption = Annotated[str, typer.Option(help="auto, inline or ray.")]
 WorkersOption = Annotated[int | None, typer.Option(min=1, help="Trials at a time (Ray).")]
 GpusOption = Annotated[float | None, typer.Option(min=0, help="GPUs per trial; may be a fraction.")]
-CpusOption = Annotated[float, typer.Option(min=0, help="CPUs per trial (Ray).")]
+CpusOption = Annotated[
+    float | None, typer.Option(min=0, help="CPUs per trial (Ray); as many as it has threads.")
+]
 AddressOption = Annotated[str | None, typer.Option(help="An existing Ray cluster.")]
+CheckpointsOption = Annotated[
+    Path | None, typer.Option(help="Folder of checkpoints; shared by all machines of a cluster.")
+]
+QuotaOption = Annotated[
+    float | None,
+    typer.Option("--max-checkpoint-gb", min=0, help="What checkpoints may take together."),
+]
+TimeoutOption = Annotated[
+    float | None, typer.Option(min=1, help="Stop starting trials after S seconds.")
+]
+ExportOption = Annotated[Path | None, typer.Option(help="Where the best architecture goes.")]
 ImageSizeOption = Annotated[
     int, typer.Option(min=32, help="Side in pixels at which cost is counted.")
 ]
@@ -54,8 +68,9 @@ def search(
     trials: Annotated[
         int, typer.Option(min=1, help="Candidates to train, beside the baselines.")
     ] = 12,
-    timeout: Annotated[
-        float | None, typer.Option(min=1, help="Stop starting trials after S seconds.")
+    timeout: TimeoutOption = None,
+    trial_timeout: Annotated[
+        float | None, typer.Option(min=1, help="End a trial after S seconds, as `timeout`.")
     ] = None,
     strategy: Annotated[str, typer.Option(help="evolution, tpe, nsga2 or random.")] = "evolution",
     data: Annotated[
@@ -78,10 +93,12 @@ def search(
     executor: ExecutorOption = "auto",
     workers: WorkersOption = None,
     gpus_per_trial: GpusOption = None,
-    cpus_per_trial: CpusOption = 1.0,
+    cpus_per_trial: CpusOption = None,
     ray_address: AddressOption = None,
+    checkpoints: CheckpointsOption = None,
+    max_checkpoint_gb: QuotaOption = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    export: Annotated[Path | None, typer.Option(help="Where the best architecture goes.")] = None,
+    export: ExportOption = None,
 ) -> None:
     """Search a space under a budget; ends with the best design, exported."""
     from nas.budget import parse_budget
@@ -95,6 +112,7 @@ def search(
         budget=parse_budget(budget),
         trials=trials,
         timeout_s=timeout,
+        trial_timeout_s=trial_timeout,
         strategy=strategy,
         data=data,
         recipe_path=recipe,
@@ -111,13 +129,21 @@ def search(
     runner = choose_executor(
         executor,
         device=settings.device,
+        threads=settings.recipe.threads,
         workers=workers,
         cpus_per_trial=cpus_per_trial,
         gpus_per_trial=gpus_per_trial,
         ray_address=ray_address,
     )
     opened = start(study, storage, settings)
-    search_and_report(opened, storage, executor=runner, export=export)
+    search_and_report(
+        opened,
+        storage,
+        executor=runner,
+        checkpoints=checkpoints,
+        max_checkpoint_gb=max_checkpoint_gb,
+        export=export,
+    )
 
 
 @app.command(rich_help_panel=STUDY_ROOM)
@@ -126,16 +152,16 @@ def resume(
     trials: Annotated[
         int | None, typer.Option(min=1, help="New total of candidates to train.")
     ] = None,
-    timeout: Annotated[
-        float | None, typer.Option(min=1, help="Stop starting trials after S seconds.")
-    ] = None,
+    timeout: TimeoutOption = None,
     executor: ExecutorOption = "auto",
     workers: WorkersOption = None,
     gpus_per_trial: GpusOption = None,
-    cpus_per_trial: CpusOption = 1.0,
+    cpus_per_trial: CpusOption = None,
     ray_address: AddressOption = None,
+    checkpoints: CheckpointsOption = None,
+    max_checkpoint_gb: QuotaOption = None,
     storage: StorageOption = DEFAULT_STORAGE,
-    export: Annotated[Path | None, typer.Option(help="Where the best architecture goes.")] = None,
+    export: ExportOption = None,
 ) -> None:
     """Continue a study with its stored settings, whatever ended it."""
     from nas.executors import choose_executor
@@ -146,13 +172,21 @@ def resume(
     runner = choose_executor(
         executor,
         device=opened.settings.device,
+        threads=opened.settings.recipe.threads,
         workers=workers,
         cpus_per_trial=cpus_per_trial,
         gpus_per_trial=gpus_per_trial,
         ray_address=ray_address,
     )
     search_and_report(
-        opened, storage, executor=runner, trials=trials, timeout_s=timeout, export=export
+        opened,
+        storage,
+        executor=runner,
+        trials=trials,
+        timeout_s=timeout,
+        checkpoints=checkpoints,
+        max_checkpoint_gb=max_checkpoint_gb,
+        export=export,
     )
 
 

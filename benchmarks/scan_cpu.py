@@ -184,7 +184,11 @@ def main() -> None:
         },
         "threads": torch.get_num_threads(),
         "thread_kind": threads.describe(),
-        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", "default"),
+        "environment": {
+            name: value
+            for name, value in os.environ.items()
+            if name.startswith(("OMP_", "GOMP_", "KMP_"))
+        },
         "repeats": options.repeats,
         "first_call_s": first_call,
         "shapes": [measure(shape, options.repeats) for shape in SHAPES],

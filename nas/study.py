@@ -199,13 +199,14 @@ def run(
         check_data(settings.recipe)
     study.store.write(lambda s: runs.set_trials(s, study.id, settings.trials))
     study.settings = settings
+    folder = study.checkpoints if checkpoints is None else checkpoints.absolute() / study.name
     driver = Coordinator(
         study.store,
         study.id,
         study.name,
         settings,
         clock=study.clock,
-        checkpoints=study.checkpoints if checkpoints is None else checkpoints / study.name,
+        checkpoints=folder,
         environment=environment(),
         progress=progress,
         max_checkpoint_bytes=None if max_checkpoint_gb is None else int(max_checkpoint_gb * 2**30),

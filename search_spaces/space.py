@@ -7,7 +7,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -254,9 +254,11 @@ class SearchSpace:
                 config, bands, image_size=image_size, convention=convention, step=fit.step
             )
         except UnreachableError as exc:
-            binding = self._binding(exc, choices, bands[0], image_size, convention)
             raise UnreachableError(
-                f"{exc}{binding}", spent=exc.spent, too_large=exc.too_large
+                str(exc),
+                spent=exc.spent,
+                too_large=exc.too_large,
+                blame=partial(self._binding, exc, dict(choices), bands[0], image_size, convention),
             ) from None
 
     def _binding(

@@ -29,13 +29,15 @@ def choose_executor(
     name: str = "auto",
     *,
     device: str = "cpu",
+    threads: int = 1,
     workers: int | None = None,
-    cpus_per_trial: float = 1.0,
+    cpus_per_trial: float | None = None,
     gpus_per_trial: float | None = None,
     ray_address: str | None = None,
 ) -> Executor:
     """Return an executor by name; auto is Ray for more than one GPU, worker or machine.
 
+    cpus_per_trial: as many as a trial has threads, unless given.
     gpus_per_trial: one where trials train on CUDA, none elsewhere, unless given.
     Raises: StudyError for an unknown name, or options that the executor has no use for.
     """
@@ -56,7 +58,7 @@ def choose_executor(
     share = float(on_gpu) if gpus_per_trial is None else gpus_per_trial
     return RayExecutor(
         workers=workers,
-        cpus_per_trial=cpus_per_trial,
+        cpus_per_trial=float(threads) if cpus_per_trial is None else cpus_per_trial,
         gpus_per_trial=share,
         address=ray_address,
     )

@@ -20,6 +20,22 @@ def train(config: dict[str, Any], proxy: Any = None) -> None:
     carry_out_in_worker(config["task"], tune.report, proxy)
 
 
+class StartBell(tune.Callback):  # type: ignore[misc]
+    """Says when a trial has got its resources."""
+
+    def __init__(self, desk: _Desk) -> None:
+        self.desk: _Desk | None = desk
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Take down that a trial has begun."""
+        if self.desk is not None:
+            self.desk.began(trial.trial_id)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the open database behind."""
+        return {"desk": None}
+
+
 class StudySearcher(Searcher):  # type: ignore[misc]
     """Gives Tune what the coordinator has leased."""
 

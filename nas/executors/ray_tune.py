@@ -51,6 +51,8 @@ _QUIET = {
 _ERRORS = frozenset((Outcome.OOM, Outcome.NAN, Outcome.ERROR))
 _FINAL = "final"
 _KNOCK_S = 10.0
+# A trial that Ray has not placed by then, while nothing else of ours runs, is worth a word.
+STARVED_S = 50.0
 
 
 class RayExecutor:
@@ -111,7 +113,7 @@ class RayExecutor:
     def _tune(self, desk: _Desk) -> None:
         from ray import tune
 
-        from nas.executors.ray_parts import StudyScheduler, StudySearcher, train
+        from nas.executors.ray_parts import StartBell, StudyScheduler, StudySearcher, train
 
         folder = tempfile.mkdtemp(prefix="scannas-tune-")
         try:
@@ -131,6 +133,7 @@ class RayExecutor:
                     name="study",
                     storage_path=folder,
                     verbose=0,
+                    callbacks=[StartBell(desk)],
                     failure_config=tune.FailureConfig(max_failures=0),
                 ),
             )
@@ -194,10 +197,11 @@ class _Desk:
     def __init__(self, coordinator: Coordinator, executor: RayExecutor) -> None:
         self.coordinator, self.executor = coordinator, executor
         self.tasks: dict[str, Task] = {}
-        self.last: dict[str, Any] = {}
+        self._idle_since: float | None = None
         self.done: Done | None = None
         self.trouble: ScanNASError | None = None
         self._said: str | None = None
+        self._begun: set[str] = set()
         self._ask_again = 0.0
 
     def hand_out(self, trial_id: str) -> Task | Done | None:
@@ -224,6 +228,29 @@ class _Desk:
             return work
         self.tasks[trial_id] = work
         return work
+
+    def began(self, trial_id: str) -> None:
+        """Take down that a trial has got its resources."""
+        self._begun.add(trial_id)
+
+    def watch_queue(self) -> None:
+        """Say so when trials have waited for resources for a minute while none of ours runs."""
+        waiting = self.tasks.keys() - self._begun
+        if not waiting or len(waiting) < len(self.tasks):
+            self._idle_since = None
+            return
+        now = self.coordinator.clock.now()
+        if self._idle_since is None:
+            self._idle_since = now
+        elif now - self._idle_since >= STARVED_S:
+            self._idle_since = now
+            wish = f"{self.executor.cpus_per_trial:g} CPUs, {self.executor.gpus_per_trial:g} GPUs"
+            self.coordinator.progress(
+                Waiting(
+                    f"no trial has started for {STARVED_S:.0f} s: Ray has not found {wish} free "
+                    "on one node; `ray status` says who holds them, or ask for less per trial"
+                )
+            )
 
     def epoch(self, trial_id: str, report: dict[str, Any]) -> bool:
         """Take an epoch or a final result; return whether the trial goes on."""
@@ -274,6 +301,7 @@ def _renewal(desk: _Desk) -> Iterator[None]:
 
     def renew() -> None:
         while not over.wait(RENEW_EVERY_S):
+            desk.watch_queue()
             for trial_id, task in list(desk.tasks.items()):
                 try:
                     desk.coordinator.renew(task)

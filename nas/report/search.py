@@ -23,6 +23,8 @@ def search_and_report(
     executor: Executor,
     trials: int | None = None,
     timeout_s: float | None = None,
+    checkpoints: Path | None = None,
+    max_checkpoint_gb: float | None = None,
     export: Path | None = None,
 ) -> None:
     """Run a study, then print its best design, its baselines and the exported file.
@@ -31,7 +33,15 @@ def search_and_report(
     """
     try:
         with Live(console) as live:
-            finished = run(study, live, trials=trials, timeout_s=timeout_s, executor=executor)
+            finished = run(
+                study,
+                live,
+                trials=trials,
+                timeout_s=timeout_s,
+                executor=executor,
+                checkpoints=checkpoints,
+                max_checkpoint_gb=max_checkpoint_gb,
+            )
     finally:
         study.close()
     console.print()
