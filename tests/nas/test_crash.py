@@ -12,11 +12,14 @@ from crashing_driver import POINTS
 from doubles import CONDITIONAL, EPOCHS, FakeProxy, new_study, settings
 from sqlalchemy import select
 
+from backbones import load_config
 from nas.clock import SystemClock
-from nas.store.tables import Run
+from nas.export import export_trials
+from nas.store.tables import Export, Run
 from nas.study import open_study, run
 
 DRIVER = Path(__file__).with_name("crashing_driver.py")
+ROOT = Path(__file__).resolve().parents[2]
 TRIALS = 5
 KILLED = -9
 
@@ -105,6 +108,30 @@ def test_killed_driver_loses_and_repeats_nothing(sqlite_url, tmp_path, point, un
 @pytest.mark.parametrize("point", list(POINTS))
 def test_driver_killed_at_each_point(url, tmp_path, point, nth, uninterrupted):
     attack(url, tmp_path / "log", point, nth, uninterrupted)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("point", ["verify_export", "record_export"])
+def test_driver_killed_during_export(sqlite_url, tmp_path, point, uninterrupted):
+    """The file is whole or not there, the study is untouched, and a second export succeeds."""
+    study = new_study(sqlite_url, settings(trials=TRIALS), clock=SystemClock())
+    run(study, proxy=FakeProxy())
+    out = tmp_path / "best.yaml"
+    code = (
+        "import os, signal\nfrom pathlib import Path\nfrom nas import export\n"
+        f"export.{point} = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"export.export_trials('s', {sqlite_url!r}, out=Path({str(out)!r}))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == KILLED
+    assert out.exists() == (point == "record_export")
+    assert history(study) == uninterrupted
+    ((trial, path),) = export_trials("s", sqlite_url, out=out)
+    best = max(uninterrupted, key=lambda h: h[6])
+    assert (trial, load_config(path).fingerprint()) == (best[0], best[3])
+    assert [p.name for p in tmp_path.iterdir() if "best" in p.name] == ["best.yaml"]
+    found = study.store.read(lambda s: list(s.scalars(select(Export))))
+    assert [(row.path, row.verified) for row in found] == [(str(out), True)]
+    study.close()
 
 
 @pytest.mark.chaos

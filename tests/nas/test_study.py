@@ -33,6 +33,7 @@ from nas.store.session import open_store
 from nas.store.tables import Epoch, Run
 from nas.store.tables import Study as StudyRow
 from nas.study import create_study, open_study, rerun_trial, run, start
+from search_spaces import SearchSpace, SpaceError
 
 
 def go(study, proxy=None, **options):
@@ -197,6 +198,26 @@ def test_unreachable_budget_is_refused_before_any_row(sqlite_url, tmp_path):
     with pytest.raises(ScanNASError, match="no width reaches"):
         new_study(sqlite_url, settings(budget=parse_budget(["1KFLOPs"])))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_blame_is_sought_once_for_a_refusal(monkeypatch):
+    """R5: the error comes within seconds: what binds is sought for the design it names alone."""
+    from nas.budget import parse_budget
+    from nas.proposals import Planner
+
+    plain, asked = SearchSpace._binding, []
+
+    def binding(self, *args):
+        asked.append(args)
+        return plain(self, *args)
+
+    monkeypatch.setattr(SearchSpace, "_binding", binding)
+    made = settings(CONDITIONAL, budget=parse_budget(["1KFLOPs"]))
+    with pytest.raises(SpaceError) as caught:
+        Planner("s", made, None).candidate()
+    assert asked == []
+    assert "no width reaches" in str(caught.value) and str(caught.value) == str(caught.value)
+    assert len(asked) == 1
 
 
 def test_refused_search_with_a_name_leaves_no_trace_either(sqlite_url, tmp_path, no_data):

@@ -2,15 +2,19 @@
 
     python ray_driver.py URL STUDY TRIALS LOG [OPTION=VALUE ...]
 
-Options: seconds (of an epoch), workers, gpus_per_trial, die_after (epochs until SIGKILL).
+Options: seconds (of an epoch), workers, gpus_per_trial, die_after (epochs until SIGKILL), failing
+(a JSON file: fingerprint -> outcome), real (trains for real).
 """
 
 from __future__ import annotations
 
+import json
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 ROOT = Path(__file__).resolve().parents[3]
 TESTS = ROOT / "tests" / "nas"
@@ -21,33 +25,44 @@ os.environ["PYTHONPATH"] = os.pathsep.join((str(ROOT), str(TESTS)))
 from doubles import FakeProxy  # noqa: E402
 
 from nas.executors.ray_tune import RayExecutor  # noqa: E402
+from nas.outcomes import NanLoss  # noqa: E402
 from nas.progress import EpochDone, TrialFinished, TrialStarted  # noqa: E402
 from nas.study import open_study, run  # noqa: E402
 
 
 class Failing(FakeProxy):
-    """Runs out of memory or meets a NaN where the fingerprint says so."""
+    """Ends designs as a table says."""
+
+    outcomes: ClassVar[dict[str, str]] = {}
 
     def __call__(self, config, recipe, **options):
-        from nas.outcomes import NanLoss
-
-        kind = int(config.fingerprint()[-1], 16)
-        self.raises = lambda *_: (
-            MemoryError("no room") if kind < 3 else NanLoss("nan") if kind == 3 else None
-        )
+        wanted = self.outcomes[config.fingerprint()]
+        errors = {"oom": MemoryError("no room"), "nan": NanLoss("nan")}
+        self.raises = lambda *_: errors.get(wanted)
         return super().__call__(config, recipe, **options)
+
+
+def resident_mib() -> float:
+    """Memory of this process now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
 
 
 def main() -> None:
     url, name, trials, log = sys.argv[1:5]
     options = dict(text.split("=") for text in sys.argv[5:])
-    kind = Failing if "failing" in options else FakeProxy
-    proxy = kind(log=Path(log), seconds=float(options.get("seconds", 0)))
+    proxy = FakeProxy(log=Path(log), seconds=float(options.get("seconds", 0)))
+    if "failing" in options:
+        proxy = Failing(log=Path(log))
+        proxy.outcomes = json.loads(Path(options["failing"]).read_text())
+    memory: list[float] = []
     left = int(options.get("die_after", -1))
 
     def progress(event):
         nonlocal left
         if isinstance(event, (TrialStarted, TrialFinished)):
+            memory.append(resident_mib())
+        if isinstance(event, (TrialStarted, EpochDone, TrialFinished)):
             print(type(event).__name__, event.trial, flush=True)
         if isinstance(event, EpochDone):
             left -= 1
@@ -58,9 +73,11 @@ def main() -> None:
         workers=int(options.get("workers", 4)),
         gpus_per_trial=float(options.get("gpus_per_trial", 0.25)),
         gpus=2,
-        proxy=proxy,
+        proxy=None if "real" in options else proxy,
     )
     finished = run(open_study(name, url), progress, trials=int(trials), executor=executor)
+    # Since the tenth event: Ray's own libraries are loaded by then.
+    print("MEMORY", max(memory) - memory[min(10, len(memory) - 1)], flush=True)
     print("END", finished.reason, flush=True)
 
 
