@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -170,17 +171,35 @@ def namespace():
     return prefix
 
 
-def start(namespace, tmp_path, url, trials, **options):
-    home = tmp_path / "home"
-    home.mkdir(exist_ok=True)
-    return subprocess.Popen(
-        [*namespace, sys.executable, str(DRIVER), url, "s", str(trials), str(tmp_path / "log")]
-        + [f"{key}={value}" for key, value in options.items()],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HOME": str(home)},
-    )
+@pytest.fixture
+def start(namespace, tmp_path):
+    """A function that starts a driver; whatever it started is gone when the test is."""
+    import psutil
+
+    begun = []
+
+    def start(url, trials, **options):
+        home = tmp_path / "home"
+        home.mkdir(exist_ok=True)
+        process = subprocess.Popen(
+            [*namespace, sys.executable, str(DRIVER), url, "s", str(trials), str(tmp_path / "log")]
+            + [f"{key}={value}" for key, value in options.items()],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "HOME": str(home)},
+        )
+        begun.append(process)
+        return process
+
+    yield start
+    for process in begun:
+        if process.poll() is None:
+            family = psutil.Process(process.pid).children(recursive=True)
+            for member in (*family, process):
+                with suppress(psutil.Error):
+                    member.kill()
+        process.communicate()
 
 
 def end(process):
@@ -221,9 +240,9 @@ def check_whole(study, trials, log):
 
 @pytest.mark.chaos
 @pytest.mark.timeout(600)
-def test_pruned_trials_are_recorded_as_pruned(sqlite_url, tmp_path, namespace):
+def test_pruned_trials_are_recorded_as_pruned(sqlite_url, tmp_path, start):
     study = new_study(sqlite_url, settings(trials=12, pruner="asha"), clock=SystemClock())
-    out = end(start(namespace, tmp_path, sqlite_url, 12))
+    out = end(start(sqlite_url, 12))
     assert "END 12 of 12" in out
     states = Counter(r.state for r in rows(study))
     assert set(states) == {"complete", "pruned"} and states["pruned"] >= 3
@@ -248,11 +267,11 @@ TINY = Recipe(
 
 @pytest.mark.chaos
 @pytest.mark.timeout(900)
-def test_killed_workers_cost_nothing(sqlite_url, tmp_path, namespace):
+def test_killed_workers_cost_nothing(sqlite_url, tmp_path, start):
     """R2: eight workers on quarters of a GPU, two of them killed: 200 real trials end complete."""
     made = settings(CONDITIONAL, trials=200, strategy="random", recipe=TINY)
     study = new_study(sqlite_url, made, clock=SystemClock())
-    process = start(namespace, tmp_path, sqlite_url, 200, workers=8, real=1)
+    process = start(sqlite_url, 200, workers=8, real=1)
     output, ended = [], 0
     for line in process.stdout:
         output.append(line)
@@ -285,10 +304,10 @@ def epochs_of(study, row):
 
 @pytest.mark.chaos
 @pytest.mark.timeout(900)
-def test_killed_driver_of_ray_is_continued_without_it(sqlite_url, tmp_path, namespace):
+def test_killed_driver_of_ray_is_continued_without_it(sqlite_url, tmp_path, start):
     """R1: the driver dies with four trials in flight; another executor finishes the study."""
     study = new_study(sqlite_url, settings(trials=8), clock=SystemClock())
-    end(start(namespace, tmp_path, sqlite_url, 8, die_after=10, seconds=0.3))
+    end(start(sqlite_url, 8, die_after=10, seconds=0.3))
     interrupted = {(r.fingerprint, r.seed) for r in rows(study) if r.state == "running"}
     assert interrupted
     finished = run(open_study("s", sqlite_url), proxy=FakeProxy(log=tmp_path / "log"))
@@ -301,7 +320,7 @@ def test_killed_driver_of_ray_is_continued_without_it(sqlite_url, tmp_path, name
 
 @pytest.mark.chaos
 @pytest.mark.timeout(900)
-def test_workers_are_replaced_after_memory_errors(sqlite_url, tmp_path, namespace):
+def test_workers_are_replaced_after_memory_errors(sqlite_url, tmp_path, start):
     """R9: of 50 trials 10 run out of memory and 5 meet a NaN, each recorded as what it is.
 
     A lack of memory is tried again once, at half the batch with accumulation. The driver's memory
@@ -316,7 +335,7 @@ def test_workers_are_replaced_after_memory_errors(sqlite_url, tmp_path, namespac
     wanted |= dict.fromkeys(designs[3:23:2], "oom") | dict.fromkeys(designs[4:14:2], "nan")
     (tmp_path / "outcomes.json").write_text(json.dumps(wanted))
     study = new_study(sqlite_url, made, clock=SystemClock())
-    out = end(start(namespace, tmp_path, sqlite_url, 50, failing=tmp_path / "outcomes.json"))
+    out = end(start(sqlite_url, 50, failing=tmp_path / "outcomes.json"))
     assert "END" in out, out
     newest = [r for r in rows(study) if r.newest and r.role == "candidate"]
     assert {r.fingerprint: r.state for r in newest} == wanted
@@ -330,10 +349,10 @@ def test_workers_are_replaced_after_memory_errors(sqlite_url, tmp_path, namespac
 
 @pytest.mark.chaos
 @pytest.mark.timeout(300)
-def test_trial_that_fits_nowhere_is_refused_at_once(sqlite_url, tmp_path, namespace):
+def test_trial_that_fits_nowhere_is_refused_at_once(sqlite_url, tmp_path, start):
     """R12: what can never be scheduled is said, not waited for."""
     new_study(sqlite_url, settings(trials=2), clock=SystemClock()).close()
-    out = end(start(namespace, tmp_path, sqlite_url, 2, gpus_per_trial=3))
+    out = end(start(sqlite_url, 2, gpus_per_trial=3))
     assert "a trial wants 3 GPU, but no node has more than 2" in out
 
 
