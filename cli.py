@@ -102,6 +102,7 @@ def search(
 ) -> None:
     """Search a space under a budget; ends with the best design, exported."""
     from nas.budget import parse_budget
+    from nas.disk import make_folder
     from nas.executors import choose_executor
     from nas.report.search import search_and_report
     from nas.settings import search_settings
@@ -135,12 +136,13 @@ def search(
         gpus_per_trial=gpus_per_trial,
         ray_address=ray_address,
     )
+    folder = None if checkpoints is None else make_folder(checkpoints)
     opened = start(study, storage, settings)
     search_and_report(
         opened,
         storage,
         executor=runner,
-        checkpoints=checkpoints,
+        checkpoints=folder,
         max_checkpoint_gb=max_checkpoint_gb,
         export=export,
     )
@@ -164,10 +166,12 @@ def resume(
     export: ExportOption = None,
 ) -> None:
     """Continue a study with its stored settings, whatever ended it."""
+    from nas.disk import make_folder
     from nas.executors import choose_executor
     from nas.report.search import search_and_report
     from nas.study import open_study
 
+    folder = None if checkpoints is None else make_folder(checkpoints)
     opened = open_study(study, storage)
     runner = choose_executor(
         executor,
@@ -184,7 +188,7 @@ def resume(
         executor=runner,
         trials=trials,
         timeout_s=timeout,
-        checkpoints=checkpoints,
+        checkpoints=folder,
         max_checkpoint_gb=max_checkpoint_gb,
         export=export,
     )

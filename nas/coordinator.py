@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from sqlalchemy.orm import Session
 from nas import leases, recovery
 from nas.clock import Clock
 from nas.disk import Quota, shortage
+from nas.errors import StoreError
 from nas.executors.task import Task
 from nas.leases import LEASE_S, Lease, Result
 from nas.outcomes import Outcome
@@ -96,6 +98,8 @@ class Coordinator:
         self.best = store.read(lambda s: runs.best(s, study_id))
         self._stop_at = None if settings.timeout_s is None else clock.now() + settings.timeout_s
         self._stopping: str | None = None
+        self._blocked: str | None = None
+        self.block(None, changed=True)
         self._failures: list[str] = []
         self._any_success = self.best is not None
         self._labels_done: set[str] = set()
@@ -104,7 +108,17 @@ class Coordinator:
 
     def close(self) -> None:
         """Close this driver's connections to Optuna's tables."""
+        self.block(None)
         self.projection.close()
+
+    def block(self, reason: str | None, *, changed: bool = False) -> None:
+        """Write down for `status` why no trial can start, or that trials start again."""
+        if reason == self._blocked and not changed:
+            return
+        # The reason may be a full disk, which is the database's as well.
+        with suppress(StoreError):
+            self.store.write(lambda s: runs.set_blocked(s, self.study_id, reason))
+            self._blocked = reason
 
     # --- handing out ---------------------------------------------------------------------------
 
@@ -122,7 +136,9 @@ class Coordinator:
             while True:
                 if (reason := self._must_stop()) is not None:
                     return Done(reason, complete=False)
-                if (short := shortage(self.checkpoints)) is not None:
+                short = shortage(self.checkpoints)
+                self.block(short)
+                if short is not None:
                     return Wait(f"{short}; free some, the search goes on by itself", DISK_POLL_S)
                 if (task := self._waiting()) is not None:
                     return task

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from pathlib import Path
+
+from nas.errors import StudyError
 
 # Below this a disk counts as full. The database needs some of it to say so.
 LEAST_FREE = 128 << 20
@@ -20,6 +23,22 @@ def shortage(folder: Path, least: int = LEAST_FREE) -> str | None:
     if free >= least:
         return None
     return f"the disk of {str(there)!r} has {free >> 20} MiB free, less than {least >> 20} MiB"
+
+
+def make_folder(folder: Path) -> Path:
+    """Return the absolute path of a folder, made if need be.
+
+    Raises: StudyError where nothing can be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise StudyError(
+            f"cannot write checkpoints to {str(folder)!r}: {error.strerror}; choose another folder"
+        ) from None
+    return folder.absolute()
 
 
 def size_of(folder: Path) -> int:

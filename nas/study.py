@@ -199,7 +199,7 @@ def run(
         check_data(settings.recipe)
     study.store.write(lambda s: runs.set_trials(s, study.id, settings.trials))
     study.settings = settings
-    folder = study.checkpoints if checkpoints is None else checkpoints.absolute() / study.name
+    folder = study.checkpoints if checkpoints is None else checkpoints / study.name
     driver = Coordinator(
         study.store,
         study.id,

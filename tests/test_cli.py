@@ -71,6 +71,13 @@ SEARCH = ("search", "--space", "quadtree", "--budget", "4.5GFLOPs")
         ((*SEARCH, "--data", "folder:nowhere"), ["nowhere", "folder"]),
         ((*SEARCH, "--storage", "sqlite:////proc/nas.db"), ["/proc/nas.db"]),
         ((*SEARCH, "--storage", "mongodb://x"), ["mongodb"]),
+        ((*SEARCH, "--ray-address", "127.0.0.1:1"), ["127.0.0.1:1", "--ray-address"]),
+        ((*SEARCH, "--executor", "inline", "--workers", "2"), ["inline", "--executor ray"]),
+        ((*SEARCH, "--executor", "slurm"), ["slurm", "inline"]),
+        ((*SEARCH, "--pruner", "median"), ["median", "asha"]),
+        ((*SEARCH, "--workers", "0"), ["--workers"]),
+        ((*SEARCH, "--gpus-per-trial", "-1"), ["--gpus-per-trial"]),
+        ((*SEARCH, "--checkpoints", "/proc/x"), ["/proc/x"]),
         (("profile", "vim_tini"), ["vim_tini", "'vim_tiny'"]),
         (("serch",), ["serch", "search"]),
     ],
@@ -134,6 +141,21 @@ def test_bad_space_file_is_reported_with_its_line(run, tmp_path, text, line):
     assert code == 2
     assert f"mine.yaml:{line}" in err
     assert err.count("\n") == 1
+
+
+def test_study_of_another_space_is_not_continued(run, tmp_path):
+    from nas.budget import parse_budget
+    from nas.settings import search_settings
+    from nas.study import create_study
+
+    storage = f"sqlite:///{tmp_path}/nas.db"
+    made = search_settings(space="mambaout", budget=parse_budget(["4.5GFLOPs"]))
+    create_study(made, storage, name="mine").close()
+    before = (tmp_path / "nas.db").read_bytes()
+    code, _, err = run(*SEARCH, "--study", "mine", "--storage", storage)
+    assert code == 2 and err.count("\n") == 1
+    assert "study 'mine' cannot be continued" in err and "resume mine" in err
+    assert (tmp_path / "nas.db").read_bytes() == before
 
 
 def test_reading_does_not_create_a_database(run, tmp_path):

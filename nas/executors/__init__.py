@@ -39,7 +39,8 @@ def choose_executor(
 
     cpus_per_trial: as many as a trial has threads, unless given.
     gpus_per_trial: one where trials train on CUDA, none elsewhere, unless given.
-    Raises: StudyError for an unknown name, or options that the executor has no use for.
+    Raises: StudyError for an unknown name, options that the executor has no use for, or a cluster
+        at whose address nobody listens.
     """
     from nas.errors import StudyError
 
@@ -56,12 +57,14 @@ def choose_executor(
     from nas.executors.ray_tune import RayExecutor
 
     share = float(on_gpu) if gpus_per_trial is None else gpus_per_trial
-    return RayExecutor(
+    executor = RayExecutor(
         workers=workers,
         cpus_per_trial=float(threads) if cpus_per_trial is None else cpus_per_trial,
         gpus_per_trial=share,
         address=ray_address,
     )
+    executor.knock()
+    return executor
 
 
 def _gpus() -> int:

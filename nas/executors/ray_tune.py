@@ -106,6 +106,23 @@ class RayExecutor:
                 raise desk.trouble
             return desk.done or Done("Ray Tune has ended early", complete=False)
 
+    def knock(self) -> None:
+        """Raise StudyError when nobody listens at host:port; Ray itself would try for minutes."""
+        host, colon, port = (self.address or "").removeprefix("ray://").rpartition(":")
+        if colon and port.isdigit():
+            try:
+                socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
+            except OSError as error:
+                raise self._unreachable(error) from None
+
+    def _unreachable(self, error: Exception) -> StudyError:
+        where = f"the Ray cluster at {self.address!r}" if self.address else "a local Ray"
+        said = " ".join((str(error) or repr(error)).split())
+        return StudyError(
+            f"cannot reach {where}: {said[:200]}; check --ray-address and `ray status`, or use "
+            "--executor inline"
+        )
+
     def stop(self) -> None:
         """End running trials at their next epoch."""
         self.stopping = True
@@ -164,16 +181,11 @@ class RayExecutor:
                 options["num_cpus"] = max(os.cpu_count() or 1, -(-int(100 * wanted) // 100))
         else:
             options["address"] = self.address
+        self.knock()
         try:
-            _knock(self.address)
             ray.init(**options)
         except Exception as error:  # Ray raises anything from ConnectionError to ValueError
-            where = f"the Ray cluster at {self.address!r}" if self.address else "a local Ray"
-            said = " ".join((str(error) or repr(error)).split())
-            raise StudyError(
-                f"cannot reach {where}: {said[:200]}; check --ray-address and `ray status`, or "
-                "use --executor inline"
-            ) from None
+            raise self._unreachable(error) from None
         try:
             yield ray
         finally:
@@ -238,6 +250,7 @@ class _Desk:
         waiting = self.tasks.keys() - self._begun
         if not waiting or len(waiting) < len(self.tasks):
             self._idle_since = None
+            self.coordinator.block(None)
             return
         now = self.coordinator.clock.now()
         if self._idle_since is None:
@@ -245,12 +258,12 @@ class _Desk:
         elif now - self._idle_since >= STARVED_S:
             self._idle_since = now
             wish = f"{self.executor.cpus_per_trial:g} CPUs, {self.executor.gpus_per_trial:g} GPUs"
-            self.coordinator.progress(
-                Waiting(
-                    f"no trial has started for {STARVED_S:.0f} s: Ray has not found {wish} free "
-                    "on one node; `ray status` says who holds them, or ask for less per trial"
-                )
+            reason = (
+                f"no trial has started for {STARVED_S:.0f} s: Ray has not found {wish} free on "
+                "one node; `ray status` says who holds them, or ask for less per trial"
             )
+            self.coordinator.block(reason)
+            self.coordinator.progress(Waiting(reason))
 
     def epoch(self, trial_id: str, report: dict[str, Any]) -> bool:
         """Take an epoch or a final result; return whether the trial goes on."""
@@ -365,13 +378,6 @@ def carry_out_in_worker(data: dict[str, Any], report: Any, proxy: Proxy | None) 
     report({_FINAL: result_to(result)})
     if result.outcome in _ERRORS:
         raise RuntimeError(f"worker is replaced after outcome {result.outcome}")
-
-
-def _knock(address: str | None) -> None:
-    """Raise OSError when nobody listens at host:port; Ray itself would try for minutes."""
-    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
-    if colon and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
 
 
 def _check_shared(ray: Any, folder: Path) -> None:

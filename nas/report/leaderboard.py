@@ -77,15 +77,16 @@ def trial(study: str, storage: str, number: int) -> dict[str, Any]:
 def status(study: str, storage: str, *, now: float | None = None) -> dict[str, Any]:
     """Return what runs, what waits, what failed by class, the time left, the last activity.
 
-    blocked: why no trial can start (a full disk), or None. advice: what to do, or None.
+    blocked: why no trial can start (a full disk, no resources). advice: what to do. Or None each.
     now: seconds since 1970; the present by default.
     Raises: StoreError; StudyError for an unknown study.
     """
     at = time.time() if now is None else now
     with opened(storage) as store:
         found = store.read(lambda s: _status(s, find_study(s, study, store.shown), at))
-        # On another machine the disk is another one, and none of this one's business.
-        found["blocked"] = None if store.path is None else shortage(store.path.parent)
+        # A disk that is full may have kept the driver from saying so.
+        if found["blocked"] is None and store.path is not None:
+            found["blocked"] = shortage(store.path.parent)
         return found
 
 
@@ -327,6 +328,7 @@ def _status(session: Session, study: Study, now: float) -> dict[str, Any]:
         "seconds_per_trial": seconds,
         "eta_s": 0.0 if left == 0 and not running else eta,
         "last_activity_s": _silence(session, study, now),
+        "blocked": study.blocked,
         "advice": _advice(study, running, left, counts),
     }
 

@@ -52,6 +52,8 @@ def status_view(status: dict[str, Any]) -> RenderableType:
         f"{duration(status['seconds_per_trial'])} a trial, ETA {duration(status['eta_s'])}, "
         f"last activity {duration(status['last_activity_s'])} ago",
     ]
+    if status["blocked"]:
+        lines.append(f"blocked: {status['blocked']}")
     if status["advice"]:
         lines.append(status["advice"])
     rows = [

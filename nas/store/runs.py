@@ -288,6 +288,11 @@ def set_planner(session: Session, study_id: int, memory: Mapping[str, Any]) -> N
     session.execute(update(Study).where(Study.id == study_id).values(planner=dict(memory)))
 
 
+def set_blocked(session: Session, study_id: int, reason: str | None) -> None:
+    """Say why no trial can start, or that trials start again."""
+    session.execute(update(Study).where(Study.id == study_id).values(blocked=reason))
+
+
 def add_environment(session: Session, facts: Mapping[str, Any], now: float) -> str:
     """Record an environment unless it is known; return its id."""
     text = json.dumps(facts, sort_keys=True)

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-REVISION = "0001"
+REVISION = "0002"
 VERSION_TABLE = "nas_alembic_version"
 PREFIX = "nas_"
 
@@ -54,6 +54,7 @@ class Study(Base):
     settings: everything else that decides what is proposed and how it is scored.
     trials: candidates wanted; raised when a study is continued.
     planner: what a strategy remembers beside the runs (generations of a population).
+    blocked: why a driver cannot start trials now (a full disk, no resources), None when it can.
     """
 
     __tablename__ = "nas_study"
@@ -68,6 +69,7 @@ class Study(Base):
     trials: Mapped[int]
     seed: Mapped[int] = mapped_column(BigInteger)
     planner: Mapped[dict[str, Any] | None]
+    blocked: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[float]
 
 

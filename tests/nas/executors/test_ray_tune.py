@@ -31,6 +31,7 @@ from nas.leases import Result
 from nas.outcomes import Outcome
 from nas.progress import Waiting
 from nas.proxies.recipe import Recipe
+from nas.report import leaderboard
 from nas.store.tables import Epoch, Run
 from nas.study import open_study, run
 
@@ -126,8 +127,10 @@ def test_trials_that_ray_cannot_place_are_called_out(sqlite_url, clock):
     desk.ended("a", failed=False)
     (reason,) = wait(60)
     assert "Ray has not found 1 CPUs, 2 GPUs free on one node" in reason
+    assert leaderboard.status("s", sqlite_url)["blocked"] == reason
     desk.began("b")
     assert len(wait(120)) == 1
+    assert leaderboard.status("s", sqlite_url)["blocked"] is None
     desk.coordinator.close()
     study.close()
 

@@ -10,7 +10,8 @@ from nas.errors import StoreError
 from nas.store.maintenance import backup_database, check_database, upgrade_database
 from nas.store.session import open_store
 from nas.store.tables import REVISION
-from nas.study import run
+from nas.store.upgrade import alembic_config
+from nas.study import open_study, run
 
 
 @pytest.fixture
@@ -24,6 +25,27 @@ def finished(url, clock):
 def test_current_database_needs_no_upgrade(finished):
     done = upgrade_database(finished)
     assert (done["before"], done["after"], done["backup"]) == (REVISION, REVISION, None)
+
+
+def test_database_of_the_first_version_is_upgraded_and_goes_on(url, clock):
+    """Every other command says so instead of failing later; nothing of a study is lost."""
+    from alembic import command
+
+    study = new_study(url, settings(trials=3), clock=clock)
+    run(study, proxy=FakeProxy())
+    study.store.write(lambda s: command.downgrade(alembic_config(s.connection()), "0001"))
+    study.close()
+    with pytest.raises(StoreError, match=f"schema 0001, this version needs {REVISION}; run `db"):
+        open_study("s", url)
+    done = upgrade_database(url)
+    assert (done["before"], done["after"]) == ("0001", REVISION)
+    assert (done["backup"] is None) == url.startswith("postgresql")
+    if done["backup"] is not None:
+        with pytest.raises(StoreError, match="schema 0001"):
+            open_store(f"sqlite:///{done['backup']}")
+    study = open_study("s", url, clock=clock)
+    assert run(study, proxy=FakeProxy(), trials=5).done == 5
+    study.close()
 
 
 def test_empty_and_newer_databases_are_not_upgraded(sqlite_url, tmp_path):
