@@ -8,7 +8,8 @@ local Ray: run it where only loopback exists, e.g.
 
     unshare --net sh -c 'ip link set lo up; python benchmarks/orchestration.py ray'
 
-PostgreSQL is measured where pgserver can start a server.
+PostgreSQL is measured where pgserver can start a server. The figures go to
+benchmarks/results/orchestration_<date>.json, each part replacing its former figures there.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import platform
 import random
 import subprocess
 import sys
@@ -27,6 +29,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib import metadata
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -64,6 +68,7 @@ PROXY_SECONDS = (60.0, 300.0)
 
 
 _NUMBERS = itertools.count()
+_shown: dict[str, dict[str, Any]] = {}
 
 
 @dataclass(frozen=True)
@@ -156,7 +161,8 @@ def ended(task: Task) -> Result:
 
 
 def show(name: str, **figures: Any) -> None:
-    """Print a line of figures."""
+    """Print a line of figures, and keep it."""
+    _shown[name] = figures
     print(f"{name:<34}" + "  ".join(f"{k} {v}" for k, v in figures.items()), flush=True)
 
 
@@ -505,8 +511,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", choices=list(PARTS), default=list(DEFAULT))
     for part in parser.parse_args().parts:
-        print(f"\n{part}: {json.dumps({'cores': os.cpu_count(), 'load': os.getloadavg()[0]})}")
+        load = round(os.getloadavg()[0], 1)
+        print(f"\n{part}: {os.cpu_count()} cores, load {load}")
+        _shown.clear()
         PARTS[part]()
+        keep(part, load)
+
+
+def keep(part: str, load: float) -> None:
+    """Write the figures of a part into today's file of results."""
+    now = datetime.now(timezone.utc)
+    path = ROOT / "benchmarks" / "results" / f"orchestration_{now:%Y-%m-%d}.json"
+    report = json.loads(path.read_text()) if path.exists() else {}
+    report[part] = {
+        "date": now.isoformat(timespec="seconds"),
+        "cores": os.cpu_count(),
+        "load_before": load,
+        "versions": {
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in ("optuna", "sqlalchemy", "ray")},
+        },
+        "figures": dict(_shown),
+    }
+    path.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -192,11 +192,13 @@ class _Run:
         self.batch = min(recipe.batch_size, len(self.labels))
         self.steps = len(self.labels) // self.batch
         self.optimizer = _optimizer(model, recipe)
+        updates = self.steps * recipe.epochs + 1
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer,
             max_lr=recipe.lr,
-            total_steps=self.steps * recipe.epochs + 1,
-            pct_start=recipe.warmup,
+            total_steps=updates,
+            # A rise of a single update would be divided by its length of zero.
+            pct_start=max(recipe.warmup, 2 / updates),
         )
         self.history: list[EpochMetrics] = []
         self.averaged: list[Tensor] | None = None

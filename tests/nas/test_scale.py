@@ -248,8 +248,11 @@ def test_lock_held_for_thirty_seconds_is_outlasted(sqlite_url, tmp_path, clock):
     path = tmp_path / "nas.db"
     holder = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=60)
 
+    held = []
+
     def hold(n, *_):
-        if n == 2:
+        if n == 2 and not held:
+            held.append(n)
             holder.execute("BEGIN IMMEDIATE")
             threading.Timer(30, lambda: holder.execute("COMMIT")).start()
 

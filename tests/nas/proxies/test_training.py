@@ -1,6 +1,7 @@
 """The training loop on a tiny network: reproducible, continuable, honest about failure."""
 
 import gc
+import math
 
 import pytest
 import torch
@@ -132,6 +133,12 @@ def test_report_counts_epochs_and_time_grows():
     _, _, seen = train()
     assert [(m.epoch, m.epochs) for m in seen] == [(1, 3), (2, 3), (3, 3)]
     assert seen[0].seconds <= seen[1].seconds <= seen[2].seconds
+
+
+@pytest.mark.parametrize("images", [32, 64, 96, 128, 160, 320])
+def test_few_updates_are_enough_for_the_schedule(images):
+    score, _, seen = train(RECIPE.model_copy(update={"train_size": images}))
+    assert len(seen) == 3 and all(math.isfinite(s) for s in score)
 
 
 def test_tiny_network_learns():
