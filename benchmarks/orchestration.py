@@ -62,9 +62,7 @@ from nas.study import Study, create_study, run  # noqa: E402
 from search_spaces import SearchSpace  # noqa: E402
 
 EPOCHS = 3
-# Seconds of a proxy run, drawn from when 512 workers are simulated: the default proxy on a GPU
-# takes minutes; what matters is the ratio of this to the time of one proposal.
-PROXY_SECONDS = (60.0, 300.0)
+RECORDED = ROOT / "benchmarks" / "results" / "proxy_runs_6c82a683.jsonl"
 
 
 _NUMBERS = itertools.count()
@@ -433,9 +431,12 @@ def _report(worker: int, url: str, study_id: int, seconds: float, rate: float, o
 def simulate(trials: int = 10_000, number: int = 512) -> None:
     """Run a real coordinator against simulated workers: their time is virtual, its own is real.
 
-    A worker trains for a drawn time, then stands in line: the coordinator serves one at a time,
-    and each service (result, next proposal) takes as long as it really takes here.
+    A worker trains for a time drawn from recorded runs of the default proxy, then stands in line:
+    the coordinator serves one at a time, and each service (result, next proposal) takes as long
+    as it really takes here. A GPU's proxy takes minutes, so more workers fit one coordinator.
     """
+    recorded = [json.loads(line) for line in RECORDED.read_text().splitlines()]
+    seconds = [run["seconds"] for run in recorded if run["timing"]]
     draw = random.Random(0)
     with study(settings(trials=trials)) as opened:
         work = driver(opened)
@@ -454,7 +455,7 @@ def simulate(trials: int = 10_000, number: int = 512) -> None:
             service = time.perf_counter() - before
             free_at, busy, served = start + service, busy + service, served + 1
             if isinstance(answer, Task):
-                heapq.heappush(queue, (free_at + draw.uniform(*PROXY_SECONDS), worker, answer))
+                heapq.heappush(queue, (free_at + draw.choice(seconds), worker, answer))
             elif isinstance(answer, Wait) and task is not None:
                 heapq.heappush(queue, (free_at + answer.seconds, worker, None))
             elif isinstance(answer, Done):
@@ -463,13 +464,16 @@ def simulate(trials: int = 10_000, number: int = 512) -> None:
                 last_line = time.monotonic()
                 show(f"  after {served:,} requests", service=ms(busy / served))
         work.close()
-        mean = sum(PROXY_SECONDS) / 2
+        mean = sum(seconds) / len(seconds)
         show(
             f"{number} workers, {trials:,} trials",
             service=ms(busy / served),
             busy=f"{100 * busy / free_at:.0f} %",
             waited=ms(waited / served),
-            saturates_at=f"{mean / (busy / served):.0f} workers of {mean:.0f} s trials",
+            saturates_at=", ".join(
+                f"{trial / (busy / served):.0f} workers of {trial:.0f} s trials"
+                for trial in (mean, 180.0)
+            ),
         )
 
 

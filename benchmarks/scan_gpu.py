@@ -186,9 +186,12 @@ def contenders(
     return calls
 
 
-def bounds_ms(shape: Shape, dtype: torch.dtype, ceilings: dict[str, float]) -> dict[str, float]:
+def limits(shape: Shape, dtype: torch.dtype, ceilings: dict[str, float]) -> dict[str, float]:
     """Return the time that memory and exponentials need at least, forward and with backward.
 
+    With it what is counted: bytes and exponentials, forward and with backward.
+
+    Units: milliseconds, bytes, exponentials.
     Bytes: x, delta, B, C and y once in their dtype, forward; backward reads them and the
     gradient, and writes gradients in their dtype; states once in 32 tokens, written and read.
     Exponentials: one a token-state and two a softplus forward; as many and one more a
@@ -208,6 +211,10 @@ def bounds_ms(shape: Shape, dtype: torch.dtype, ceilings: dict[str, float]) -> d
         "forward_exp": exps / rate,
         "both_memory": both / copy,
         "both_exp": all_exps / rate,
+        "forward_bytes": forward,
+        "forward_exps": exps,
+        "both_bytes": both,
+        "both_exps": all_exps,
     }
 
 
@@ -217,8 +224,8 @@ def measure(
     """Time every contender on one shape; memory is what a training step adds at its peak."""
     inputs, orders, grad_y = make_inputs(shape, dtype)
     leaves = list(inputs.values())
-    bounds = bounds_ms(shape, dtype, ceilings)
-    row: dict[str, object] = {**asdict(shape), "dtype": str(dtype), "bounds_ms": bounds}
+    bounds = limits(shape, dtype, ceilings)
+    row: dict[str, object] = {**asdict(shape), "dtype": str(dtype), "limits": bounds}
     results: dict[str, object] = {}
     for name, call in contenders(inputs, orders, shape).items():
 
@@ -243,6 +250,9 @@ def measure(
             both_binding = max(bounds["both_memory"], bounds["both_exp"])
             row["share_of_limit_forward"] = binding / forward["median"]
             row["share_of_limit_both"] = both_binding / both["median"]
+            for kind, spent in (("forward", forward["median"]), ("both", both["median"])):
+                row[f"gb_per_s_{kind}"] = bounds[f"{kind}_bytes"] / spent / 1e6
+                row[f"exp_g_per_s_{kind}"] = bounds[f"{kind}_exps"] / spent / 1e6
     row["results"] = results
     return row
 
@@ -256,6 +266,11 @@ def print_row(row: dict) -> None:
         f"{ours['both_ms']['median']:8.3f} ms ({row['share_of_limit_both']:.0%})  "
         f"peak {ours['peak_mib']:.0f} MiB"
     )
+    for kind in ("forward", "both"):
+        print(
+            f"{'':>21} {kind}: {row[f'gb_per_s_{kind}']:.0f} GB/s, "
+            f"{row[f'exp_g_per_s_{kind}']:.0f} G exp/s"
+        )
     for name, other in row["results"].items():
         if name == "triton":
             continue

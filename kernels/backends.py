@@ -33,6 +33,9 @@ _MODULES = {
 }
 _FAST_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _forced: ContextVar[str] = ContextVar("scannas_backend", default="auto")
+# The same for compiled code: before torch 2.15 Dynamo reads no ContextVar, but it watches globals.
+# Threads share it, so that compiled models in one thread follow a `use_backend` of another.
+_forced_in_graphs = "auto"
 _import_failures: dict[str, str | None] = {}
 
 
@@ -44,11 +47,14 @@ def use_backend(backend: str) -> Iterator[None]:
     Raises: KernelError for an unknown name.
     """
     _check_name(backend, "use_backend")
-    token = _forced.set(backend)
+    global _forced_in_graphs
+    token, outside = _forced.set(backend), _forced_in_graphs
+    _forced_in_graphs = backend
     try:
         yield
     finally:
         _forced.reset(token)
+        _forced_in_graphs = outside
 
 
 def _check_name(backend: str, origin: str) -> None:
@@ -61,7 +67,7 @@ def requested_backend(backend: str = "auto") -> str:
     """Name the backend asked for by argument, context or environment; 'auto' if by none."""
     _check_name(backend, "backend")
     if backend == "auto":
-        backend = _forced.get()
+        backend = _forced_in_graphs if torch.compiler.is_compiling() else _forced.get()
     if backend == "auto":
         backend = os.environ.get(ENVIRONMENT_VARIABLE, "auto")
         _check_name(backend, ENVIRONMENT_VARIABLE)

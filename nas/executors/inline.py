@@ -37,6 +37,7 @@ class InlineExecutor:
 
     def _loop(self, coordinator: Coordinator) -> Done:
         said: str | None = None
+        frozen = False
         while True:
             work = coordinator.next()
             if isinstance(work, Done):
@@ -49,10 +50,11 @@ class InlineExecutor:
                 continue
             said = None
             self._train(coordinator, work)
-            if not gc.get_freeze_count():
+            if not frozen:
                 # All modules are loaded by now. Looking through them for garbage after every
                 # trial would take longer than the rest of the bookkeeping.
                 gc.freeze()
+                frozen = True
 
     def stop(self) -> None:
         """End the running trial at its next epoch."""

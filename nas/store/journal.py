@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session
 
 from nas.errors import StudyError
@@ -36,8 +36,12 @@ class Entry:
 def entries(
     session: Session, study_id: int, after: int = -1, also: Iterable[int] = ()
 ) -> list[Entry]:
-    """Return the newest attempt of each proposal beyond index `after`, and of those in `also`."""
-    wanted = or_(Run.proposal > after, Run.proposal.in_(list(also)))
+    """Return the newest attempt of each proposal beyond index `after`, and of ended ones in `also`.
+
+    A strategy learns nothing from one in `also` before it has ended, and hundreds may be training.
+    """
+    ended = and_(Run.proposal.in_(list(also)), Run.state.in_(sorted(ENDED)))
+    wanted = or_(Run.proposal > after, ended)
     query = (
         select(
             Run.proposal,
