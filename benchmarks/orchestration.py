@@ -88,6 +88,7 @@ class Score:
     score: float
     top1: float
     val_loss: float = 1.0
+    chance: float = 0.0
     epochs: int = EPOCHS
     seconds: float = 0.0
     backend: str = "none"

@@ -51,14 +51,15 @@ class ProxyResult:
     """A finished proxy run.
 
     score: as the recipe defines it, higher is better. top1, val_loss: on the validation split
-    after the last epoch. seconds: wall time, earlier attempts included. backend: of the scans.
-    proxy_params, proxy_flops: of the network that was trained, fvcore convention.
-    notes: what could not act, or was not deterministic.
+    after the last epoch. chance: top-1 of a guess. seconds: wall time, earlier attempts included.
+    backend: of the scans. proxy_params, proxy_flops: of the network that was trained, fvcore
+    convention. notes: what could not act, or was not deterministic.
     """
 
     score: float
     top1: float
     val_loss: float
+    chance: float
     epochs: int
     seconds: float
     backend: str
@@ -127,6 +128,7 @@ def train_proxy(
         score=top1 if recipe.score == "top1" else math.exp(-val_loss),
         top1=top1,
         val_loss=val_loss,
+        chance=1 / data.num_classes,
         epochs=recipe.epochs,
         seconds=seconds,
         backend=backend,

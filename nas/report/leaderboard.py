@@ -24,6 +24,8 @@ from nas.store.tables import Architecture, Environment, Epoch, Run, Study
 
 COMPLETE = Outcome.COMPLETE.value
 PARETO_COSTS = ("flops", "params")
+# Below so many times the top-1 of a guess, a network has not begun to learn.
+LEARNED = 3.0
 _ROW = (
     Run.trial_number,
     Run.role,
@@ -38,6 +40,7 @@ _ROW = (
     Run.backend,
     Run.device,
     Run.error,
+    Run.metrics,
     Architecture.flops,
     Architecture.params,
 )
@@ -56,7 +59,8 @@ def summary(study: str, storage: str, *, top: int = 10) -> dict[str, Any]:
     """Return a study's best candidates, its baselines, and the Pareto fronts.
 
     The keys: study (settings and counts), leaderboard (rows by score), baselines, pareto (per
-    cost, rows by falling score), best (a row or None), beats (baselines the best one beats).
+    cost, rows by falling score), best (a row or None), beats (baselines that have learned and
+    that the best one beats). learned, of a row: whether its top-1 is well above chance.
     Raises: StoreError; StudyError for an unknown study.
     """
     with opened(storage) as store:
@@ -140,6 +144,8 @@ def _rows(session: Session, query: Any) -> list[dict[str, Any]]:
 def _row(row: Row[Any]) -> dict[str, Any]:
     data = dict(row._mapping)
     started, finished = data.pop("started_at"), data["finished_at"]
+    metrics = data.pop("metrics") or {}
+    data["learned"] = metrics.get("top1", 1.0) >= LEARNED * metrics.get("chance", 0.0)
     data["trial"] = data.pop("trial_number")
     data["seconds"] = None if started is None or finished is None else finished - started
     return data
@@ -157,7 +163,7 @@ def _summary(session: Session, study: Study, top: int) -> dict[str, Any]:
     # PostgreSQL sorts missing scores first, SQLite last.
     baselines.sort(key=lambda r: (r["score"] is None, -(r["score"] or 0.0)))
     best = leaders[0] if leaders else None
-    scored = [b for b in baselines if b["score"] is not None]
+    scored = [b for b in baselines if b["score"] is not None and b["learned"]]
     return {
         "study": _about(study) | {"counts": _counts(session, study)},
         "leaderboard": leaders,

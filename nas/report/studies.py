@@ -92,13 +92,14 @@ def summary_view(summary: dict[str, Any]) -> RenderableType:
     for cost, rows in summary["pareto"].items():
         line = "  ".join(f"trial {r['trial']} {percent(r['score'])}" for r in rows)
         parts.append(Text(f"Pareto front, top-1 against {cost}: {line or 'empty'}"))
-    parts += [Text(), verdict(summary), *warnings(study["recipe"])]
+    parts += [Text(), verdict(summary), *unlearned(summary), *warnings(study["recipe"])]
     return Group(*parts)
 
 
 def verdict(summary: dict[str, Any]) -> Text:
     """Say whether the search beat the published designs under the same proxy and budget."""
-    best, baselines = summary["best"], [b for b in summary["baselines"] if b["score"] is not None]
+    best = summary["best"]
+    baselines = [b for b in summary["baselines"] if b["score"] is not None and b["learned"]]
     if best is None:
         return Text("no candidate has a score yet")
     said = f"best: trial {best['trial']}, {percent(best['score'])} top-1 under the proxy"
@@ -111,6 +112,19 @@ def verdict(summary: dict[str, Any]) -> Text:
         f"({gap:+.2f} points to the best of them, {top['label']})",
         "bold",
     )
+
+
+def unlearned(summary: dict[str, Any]) -> list[Text]:
+    """Name the trials whose score says nothing, because the proxy ended before they learned."""
+    rows = [*summary["leaderboard"], *summary["baselines"]]
+    trials = [str(r["trial"]) for r in rows if r["score"] is not None and not r["learned"]]
+    if not trials:
+        return []
+    said = (
+        f"learned next to nothing in a run this short: trial {', '.join(sorted(trials, key=int))}; "
+        "read the score as missing, or train longer (--epochs)"
+    )
+    return [Text(said, "yellow")]
 
 
 def warnings(recipe: dict[str, Any]) -> list[Text]:

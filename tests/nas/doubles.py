@@ -119,6 +119,7 @@ class ProxyResult:
     score: float
     top1: float
     val_loss: float
+    chance: float
     epochs: int
     seconds: float
     backend: str
@@ -178,6 +179,7 @@ class FakeProxy:
             score=top1,
             top1=top1,
             val_loss=1.0,
+            chance=0.0,
             epochs=recipe.epochs,
             seconds=0.1,
             backend="reference",

@@ -1,13 +1,18 @@
 """Reading a study: rows, fronts, one trial, what is going on."""
 
+from dataclasses import replace
+from io import StringIO
+
 import pytest
 from doubles import CONDITIONAL, FakeProxy, driver, new_study, settings
+from rich.console import Console
 
 from nas.errors import StoreError, StudyError
 from nas.leases import LEASE_S
 from nas.outcomes import NanLoss
 from nas.report import leaderboard
 from nas.report.leaderboard import front
+from nas.report.studies import summary_view
 from nas.study import run
 
 
@@ -31,6 +36,26 @@ def test_leaderboard_is_by_score_and_baselines_apart(study, url):
     assert found["beats"] == (["mambaout_femto"] if beaten else [])
     assert found["study"]["counts"] == {"complete": 5, "nan": 1}
     assert found["study"]["budget"] == ["80-100MFLOPs"]
+
+
+def test_design_that_has_not_learned_is_named_and_not_beaten(url, clock):
+    class NearChance(FakeProxy):
+        def __call__(self, config, recipe, **options):
+            done = super().__call__(config, recipe, **options)
+            top1 = 0.19 if len(self.calls) == 1 else 0.5
+            return replace(done, score=top1, top1=top1, chance=0.1)
+
+    made = settings(CONDITIONAL, trials=2, warm_start="presets")
+    study = new_study(url, made, clock=clock)
+    run(study, proxy=NearChance())
+    found = leaderboard.summary("s", url)
+    assert [row["learned"] for row in found["baselines"]] == [False]
+    assert found["beats"] == []
+    out = StringIO()
+    Console(file=out, width=200).print(summary_view(found))
+    assert "learned next to nothing in a run this short: trial 0" in out.getvalue()
+    assert "published designs are below it" not in out.getvalue()
+    study.close()
 
 
 def test_front_holds_what_nothing_beats(study, url):
