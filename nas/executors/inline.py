@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from kernels.errors import ScanNASError
 from nas.coordinator import Coordinator, Done, Wait
-from nas.executors.task import Brake, Interrupted, Proxy, Task, carry_out
+from nas.executors.task import Brake, Interrupted, Proxy, Task, carry_out, free_memory
 from nas.leases import RENEW_EVERY_S, LeaseLost
 from nas.progress import Notice, Waiting
 
@@ -81,7 +80,7 @@ class InlineExecutor:
                 coordinator.release(task, "stopped at once")
             raise
         finally:
-            _free_memory()
+            free_memory()
 
     def _reporter(self, coordinator: Coordinator, task: Task) -> Callable[[EpochMetrics], None]:
         brake = self.brake
@@ -118,11 +117,3 @@ class _Renewal(threading.Thread):
                 self.trouble = error
                 self.brake.at_once = "the lease could not be renewed"
                 return
-
-
-def _free_memory() -> None:
-    """Give a finished model's memory back before the next one is built."""
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()

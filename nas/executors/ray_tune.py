@@ -27,7 +27,7 @@ from typing import Any
 from kernels.errors import ScanNASError
 from nas.coordinator import Coordinator, Done, Wait, finite
 from nas.errors import StudyError
-from nas.executors.task import Brake, Proxy, Task, carry_out, pruned
+from nas.executors.task import Brake, Proxy, Task, carry_out, free_memory, pruned
 from nas.leases import RENEW_EVERY_S, Lease, LeaseLost, Result
 from nas.outcomes import Outcome
 from nas.progress import Notice, Waiting
@@ -375,6 +375,7 @@ def carry_out_in_worker(data: dict[str, Any], report: Any, proxy: Proxy | None) 
     """
     task = task_from(data)
     result = carry_out(task, lambda metrics: report(asdict(metrics)), Brake(), proxy)
+    free_memory()
     report({_FINAL: result_to(result)})
     if result.outcome in _ERRORS:
         raise RuntimeError(f"worker is replaced after outcome {result.outcome}")

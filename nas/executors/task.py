@@ -7,7 +7,9 @@ it becomes an outcome class with a traceback, and the search goes on.
 
 from __future__ import annotations
 
+import gc
 import shutil
+import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -234,6 +236,14 @@ def pruned(task: Task, last: EpochMetrics) -> Result:
         objectives=(score, *task.costs),
         metrics={"epochs": last.epoch, "top1": last.val_top1, "seconds": last.seconds},
     )
+
+
+def free_memory() -> None:
+    """Give a finished model's memory back: to the next trial, and to others on the same GPU."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _metrics(done: ProxyResult, notes: list[str]) -> dict[str, Any]:
