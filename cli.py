@@ -234,7 +234,7 @@ def show(
 def run_trial(study: str, trial: int, storage: StorageOption = DEFAULT_STORAGE) -> None:
     """Train one recorded trial again, alone, and compare its score with the recorded one."""
     from nas.report.search import report_rerun
-    from nas.study import rerun_trial
+    from nas.rerun import rerun_trial
 
     report_rerun(rerun_trial(study, storage, trial))
 

@@ -25,10 +25,8 @@ from nas.environment import environment
 from nas.errors import StudyError
 from nas.executors import Executor
 from nas.executors.inline import InlineExecutor
-from nas.executors.task import Brake, Proxy, Task, carry_out
+from nas.executors.task import Proxy
 from nas.interrupts import on_signal
-from nas.leases import Lease
-from nas.outcomes import Outcome
 from nas.progress import Notice, Progress, StudyFinished, StudyStarted, silent
 from nas.projection import open_optuna
 from nas.proposals import Nothing, Planner
@@ -37,7 +35,6 @@ from nas.settings import Settings
 from nas.store import journal, runs
 from nas.store.runs import CANDIDATE
 from nas.store.session import NoStore, Store, open_store, opened
-from nas.store.tables import Run
 from nas.store.tables import Study as StudyRow
 from search_spaces import SearchSpace
 
@@ -70,20 +67,6 @@ class Study:
     def close(self) -> None:
         """Close the database."""
         self.store.close()
-
-
-@dataclass(frozen=True)
-class Rerun:
-    """A recorded trial, trained again alone. same: whether the scores are equal bit for bit."""
-
-    study: str
-    trial: int
-    outcome: str
-    recorded: float | None
-    score: float | None
-    same: bool
-    backend: str | None
-    error: str | None
 
 
 def start(
@@ -239,64 +222,6 @@ def run(
     )
     progress(finished)
     return finished
-
-
-def rerun_trial(
-    name: str, storage: str, trial: int, *, proxy: Proxy | None = None, clock: Clock | None = None
-) -> Rerun:
-    """Train one recorded trial again, alone, from its row; the database is left as it is.
-
-    Raises: StudyError for an unknown study or trial.
-    """
-    study = open_study(name, storage, clock=clock)
-    try:
-        task, recorded = study.store.read(lambda s: _recorded(s, study, trial))
-    finally:
-        study.close()
-    result = carry_out(task, lambda _: None, Brake(), proxy)
-    return Rerun(
-        study=name,
-        trial=trial,
-        outcome=result.outcome.value,
-        recorded=recorded,
-        score=result.score,
-        same=result.score == recorded,
-        backend=result.backend,
-        error=result.error,
-    )
-
-
-def _recorded(session: Session, study: Study, trial: int) -> tuple[Task, float | None]:
-    query = select(Run).where(Run.study_id == study.id, Run.trial_number == trial, Run.newest)
-    run = session.scalars(query).one_or_none()
-    if run is None:
-        raise StudyError(
-            f"study {study.name!r} has no trial {trial}; `show {study.name}` lists them"
-        )
-    design = journal.architecture(session, run)
-    recipe = study.settings.recipe
-    for _ in range(run.halvings):
-        recipe = recipe.half_batch()
-    task = Task(
-        lease=Lease(run.id, "rerun", 0),
-        trial=trial,
-        attempt=run.attempt,
-        role=run.role,
-        label=run.label,
-        kind=run.kind,
-        fingerprint=run.fingerprint,
-        flops=design.flops,
-        params=design.params,
-        config=design.config,
-        recipe=recipe.to_dict(),
-        seed=run.seed,
-        device=run.device or study.settings.device,
-        # What "auto" stood for then; the same trial must run on the same kernels.
-        backend=run.backend or study.settings.backend,
-        checkpoint=None,
-    )
-    # A pruned trial stopped early; a whole training has no score of it to meet.
-    return task, run.score if run.state == Outcome.COMPLETE.value else None
 
 
 def _started(study: Study, driver: Coordinator) -> StudyStarted:

@@ -9,7 +9,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from nas.coordinator import Done
-from nas.executors.ray_tune import carry_out_in_worker, task_to
+from nas.executors.wire import carry_out_in_worker, task_to
 
 if TYPE_CHECKING:
     from nas.executors.ray_tune import _Desk

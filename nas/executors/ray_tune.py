@@ -12,7 +12,6 @@ trusted any more.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import socket
@@ -20,16 +19,15 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from kernels.errors import ScanNASError
-from nas.coordinator import Coordinator, Done, Wait, finite
+from nas.coordinator import Coordinator, Done, Wait
 from nas.errors import StudyError
-from nas.executors.task import Brake, Proxy, Task, carry_out, free_memory, pruned
-from nas.leases import RENEW_EVERY_S, Lease, LeaseLost, Result
-from nas.outcomes import Outcome
+from nas.executors.task import Proxy, Task, pruned
+from nas.executors.wire import FINAL, metrics_from, result_from
+from nas.leases import RENEW_EVERY_S, LeaseLost
 from nas.progress import Notice, Waiting
 
 # Set before Ray is imported, unless the user has: no usage statistics, no output of its own, no
@@ -48,8 +46,6 @@ _QUIET = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
 }
-_ERRORS = frozenset((Outcome.OOM, Outcome.NAN, Outcome.ERROR))
-_FINAL = "final"
 _KNOCK_S = 10.0
 # A trial that Ray has not placed by then, while nothing else of ours runs, is worth a word.
 STARVED_S = 50.0
@@ -271,9 +267,9 @@ class _Desk:
         if task is None:
             return False
         try:
-            if _FINAL in report:
+            if FINAL in report:
                 self.tasks.pop(trial_id)
-                self.coordinator.finish(task, result_from(report[_FINAL]))
+                self.coordinator.finish(task, result_from(report[FINAL]))
                 return True  # the function returns by itself
             metrics = metrics_from(report)
             if self.coordinator.epoch(task, metrics):
@@ -330,55 +326,6 @@ def _renewal(desk: _Desk) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
-
-
-# --- across processes ------------------------------------------------------------------------
-
-
-def task_to(task: Task) -> dict[str, Any]:
-    """Return a task as plain data."""
-    return asdict(task)
-
-
-def task_from(data: dict[str, Any]) -> Task:
-    """Return the task that `task_to` gave `data` for."""
-    return Task(**{**data, "lease": Lease(**data["lease"]), "costs": tuple(data["costs"])})
-
-
-def result_to(result: Result) -> str:
-    """Return a result as text, so that Tune does not take its fields for metrics."""
-    data = asdict(result)
-    data["outcome"] = result.outcome.value
-    data["metrics"] = None if result.metrics is None else finite(result.metrics)
-    return json.dumps(data)
-
-
-def result_from(text: str) -> Result:
-    """Return the result that `result_to` gave `text` for."""
-    data = json.loads(text)
-    objectives = data["objectives"]
-    data["objectives"] = None if objectives is None else tuple(objectives)
-    return Result(**{**data, "outcome": Outcome(data["outcome"])})
-
-
-def metrics_from(report: dict[str, Any]) -> Any:
-    """Return the epoch's metrics in what Tune made of them."""
-    from nas.proxies.training import EpochMetrics
-
-    return EpochMetrics(**{name: report[name] for name in EpochMetrics.__dataclass_fields__})
-
-
-def carry_out_in_worker(data: dict[str, Any], report: Any, proxy: Proxy | None) -> None:
-    """Train a task in a worker, reporting each epoch and then the result.
-
-    Raises: RuntimeError after an error, so that Ray replaces this process.
-    """
-    task = task_from(data)
-    result = carry_out(task, lambda metrics: report(asdict(metrics)), Brake(), proxy)
-    free_memory()
-    report({_FINAL: result_to(result)})
-    if result.outcome in _ERRORS:
-        raise RuntimeError(f"worker is replaced after outcome {result.outcome}")
 
 
 def _check_shared(ray: Any, folder: Path) -> None:

@@ -13,7 +13,8 @@ from nas.report.console import console
 from nas.report.live import Live
 from nas.report.studies import summary_view
 from nas.report.text import percent
-from nas.study import Rerun, Study, run
+from nas.rerun import Rerun
+from nas.study import Study, run
 
 
 def search_and_report(

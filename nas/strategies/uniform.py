@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,9 +26,9 @@ class WholePointSampler(BaseSampler):
         self.rng = np.random.default_rng(seed)
         self._single = RandomSampler(seed=seed & 0xFFFFFFFF)
 
+    @abstractmethod
     def point(self, study: Study) -> dict[str, Any]:
         """Return the choices to try next."""
-        raise NotImplementedError(f"{type(self).__name__} must say which point comes next")
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial

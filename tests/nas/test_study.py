@@ -29,10 +29,11 @@ from nas.progress import (
     TrialRequeued,
     TrialStarted,
 )
+from nas.rerun import rerun_trial
 from nas.store.session import open_store
 from nas.store.tables import Epoch, Run
 from nas.store.tables import Study as StudyRow
-from nas.study import create_study, open_study, rerun_trial, run, start
+from nas.study import create_study, open_study, run, start
 from search_spaces import SearchSpace, SpaceError
 
 

@@ -25,11 +25,8 @@ from nas.executors.ray_tune import (
     RayExecutor,
     _check_shared,
     _Desk,
-    result_from,
-    result_to,
-    task_from,
-    task_to,
 )
+from nas.executors.wire import result_from, result_to, task_from, task_to
 from nas.leases import Result
 from nas.outcomes import Outcome
 from nas.progress import Waiting
