@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from nas.errors import StudyError
 from nas.leases import ENDED
-from nas.store.tables import Architecture, Run, Study
+from nas.store.tables import NEWEST, Architecture, Run, Study
 
 
 @dataclass(frozen=True)
@@ -40,22 +40,26 @@ def entries(
 
     A strategy learns nothing from one in `also` before it has ended, and hundreds may be training.
     """
-    ended = and_(Run.proposal.in_(list(also)), Run.state.in_(sorted(ENDED)))
-    wanted = or_(Run.proposal > after, ended)
-    query = (
-        select(
-            Run.proposal,
-            Run.role,
-            Run.state,
-            Run.fingerprint,
-            Run.params,
-            Run.sampler,
-            Run.objectives,
-            Run.metrics,
-        )
-        .where(Run.study_id == study_id, Run.newest, wanted)
-        .order_by(Run.proposal)
-    )
+    mine = Run.study_id == study_id
+    states = select(Run.proposal, Run.state).where(mine, Run.proposal.in_(list(also)), NEWEST)
+    ended = [row.proposal for row in session.execute(states) if row.state in ENDED]
+    # Two questions: joined by "or" they would be answered by reading the whole study.
+    wanted = (Run.proposal.in_(ended), Run.proposal > after)
+    found = [entry for where in wanted for entry in _select(session, study_id, where)]
+    return sorted(found, key=lambda entry: entry.index)
+
+
+def _select(session: Session, study_id: int, wanted: Any) -> list[Entry]:
+    query = select(
+        Run.proposal,
+        Run.role,
+        Run.state,
+        Run.fingerprint,
+        Run.params,
+        Run.sampler,
+        Run.objectives,
+        Run.metrics,
+    ).where(Run.study_id == study_id, NEWEST, wanted)
     return [
         Entry(
             index=row.proposal,

@@ -19,7 +19,15 @@ from sqlalchemy.orm import Session
 from nas.leases import ENDED, LEASE_S, RUNNING, WAITING, Lease
 from nas.outcomes import Outcome
 from nas.store.session import insert_if_new, lock_study
-from nas.store.tables import Architecture, Environment, Run, Study
+from nas.store.tables import (
+    QUEUED,
+    TRAINED_ONCE,
+    UNTOLD,
+    Architecture,
+    Environment,
+    Run,
+    Study,
+)
 
 CANDIDATE, BASELINE, REPLAY = "candidate", "baseline", "replay"
 MAX_ATTEMPTS = 3
@@ -80,8 +88,7 @@ def propose(
         select(Run).where(
             Run.study_id == study_id,
             Run.fingerprint == new.fingerprint,
-            Run.newest,
-            Run.role != REPLAY,
+            TRAINED_ONCE,
         )
     ).one_or_none()
     if known is not None and known.state not in ENDED:
@@ -183,13 +190,13 @@ def running(session: Session, study_id: int) -> list[Run]:
 
 def first_waiting(session: Session, study_id: int) -> Run | None:
     """Return the waiting run that was proposed first."""
-    query = select(Run).where(Run.study_id == study_id, Run.state == WAITING, Run.newest)
+    query = select(Run).where(Run.study_id == study_id, QUEUED)
     return session.scalars(query.order_by(Run.proposal).limit(1)).one_or_none()
 
 
 def untold(session: Session, study_id: int) -> list[Run]:
     """Return ended runs that Optuna's copy does not show yet, oldest proposal first."""
-    query = select(Run).where(Run.study_id == study_id, ~Run.told, Run.newest)
+    query = select(Run).where(Run.study_id == study_id, UNTOLD, Run.newest)
     return list(session.scalars(query.order_by(Run.proposal)))
 
 
@@ -307,9 +314,9 @@ def _written_before(session: Session, study_id: int, new: NewProposal, owner: st
         select(Run).where(
             Run.study_id == study_id,
             Run.proposal == new.index,
+            Run.attempt == 1,
             Run.fingerprint == new.fingerprint,
             Run.lease_owner == owner,
-            Run.newest,
         )
     ).one_or_none()
 

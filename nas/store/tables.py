@@ -26,6 +26,13 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 REVISION = "0002"
 VERSION_TABLE = "nas_alembic_version"
 PREFIX = "nas_"
+# Conditions of partial indexes. SQLite uses one only for a query that says the same, to the letter.
+TRAINED_ONCE = text("newest AND role <> 'replay'")
+QUEUED = text("newest AND state = 'waiting'")
+UNTOLD = text("NOT told")
+# For queries by proposal: `Run.newest` reads "newest = 1" in SQLite, which then prefers an index
+# that begins with it, and reads the whole study.
+NEWEST = text("newest")
 
 
 class Base(DeclarativeBase):
@@ -129,16 +136,23 @@ class Run(Base):
             "study_id",
             "fingerprint",
             unique=True,
-            sqlite_where=text("newest AND role <> 'replay'"),
-            postgresql_where=text("newest AND role <> 'replay'"),
+            sqlite_where=TRAINED_ONCE,
+            postgresql_where=TRAINED_ONCE,
+        ),
+        Index(
+            "nas_run_queued",
+            "study_id",
+            "proposal",
+            sqlite_where=QUEUED,
+            postgresql_where=QUEUED,
         ),
         Index("nas_run_by_state", "study_id", "newest", "state", "score"),
         Index("nas_run_by_role", "study_id", "newest", "role", "state"),
         Index(
             "nas_run_untold",
             "study_id",
-            sqlite_where=text("NOT told"),
-            postgresql_where=text("NOT told"),
+            sqlite_where=UNTOLD,
+            postgresql_where=UNTOLD,
         ),
     )
 

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import re
 import resource
 import sqlite3
 import subprocess
@@ -11,10 +12,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from doubles import CONDITIONAL, FakeProxy, new_study, proposal, settings
+from doubles import CONDITIONAL, FakeProxy, driver, new_study, proposal, settings
 from sqlalchemy import func, insert, select
 
 from nas import leases
+from nas.leases import Result
+from nas.outcomes import Outcome
 from nas.report import leaderboard
 from nas.store import runs
 from nas.store.session import open_store
@@ -133,6 +136,37 @@ def test_reading_makes_as_many_queries_for_any_size(sqlite_url, clock):
         event.remove(Engine, "before_cursor_execute", count)
         counts.append(len(queries))
     assert counts[0] == counts[1]
+    study.close()
+
+
+def test_no_query_of_a_trial_reads_the_whole_study(sqlite_url, clock):
+    """R8: proposing and finishing look rows up; counting reads an index alone."""
+    from sqlalchemy import Engine, event
+
+    study = new_study(sqlite_url, settings(CONDITIONAL, trials=20), clock=clock)
+    run(study, proxy=FakeProxy())
+    study.store.write(lambda s: runs.set_trials(s, study.id, 30))
+    work = driver(study, trials=30)
+    asked = {}
+
+    def note(connection, cursor, statement, parameters, *rest):
+        if "FROM nas_run" in statement:
+            asked[statement] = parameters
+
+    work.next()  # reads the whole study, once
+    event.listen(Engine, "before_cursor_execute", note)
+    task = work.next()
+    work.finish(task, Result(Outcome.COMPLETE, score=0.5, objectives=(0.5,), metrics={}))
+    work.next()
+    event.remove(Engine, "before_cursor_execute", note)
+    assert len(asked) > 5
+    partial = ("nas_run_untold", "nas_run_queued")  # hold a few rows only
+    with sqlite3.connect(study.store.path) as connection:
+        for statement, parameters in asked.items():
+            for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters):
+                whole = re.search(r"SCAN nas_run|\(study_id=\?( AND newest=\?)?\)$", row[3])
+                assert whole is None or any(name in row[3] for name in partial), (row[3], statement)
+    work.close()
     study.close()
 
 
