@@ -8,13 +8,17 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from fvcore.nn import FlopCountAnalysis
-from fvcore.nn.jit_handles import get_shape
 from torch import nn
 
 from backbones.counting import CONVENTIONS
 from backbones.errors import ConfigError
 from kernels.flops import INPUT_A, INPUT_DELTA, INPUT_Z, OPERATOR, scan_flops
+
+with warnings.catch_warnings():
+    # Its losses are scripted when it is imported, which torch would rather they were not.
+    warnings.simplefilter("ignore", FutureWarning)
+    from fvcore.nn import FlopCountAnalysis
+    from fvcore.nn.jit_handles import get_shape
 
 _NOT_MULTIPLY_ADDS = (
     "aten::batch_norm",

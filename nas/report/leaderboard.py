@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Row, func, select
 from sqlalchemy.orm import Session
 
+from nas.clock import SystemClock
 from nas.disk import shortage
 from nas.errors import StudyError
 from nas.leases import ENDED, RUNNING, WAITING
@@ -361,10 +362,17 @@ def _running(session: Session, study: Study, now: float) -> list[dict[str, Any]]
             "epochs": study.settings["recipe"]["epochs"],
             "owner": run.lease_owner,
             "running_s": None if run.started_at is None else now - run.started_at,
-            "stale": run.lease_expires is not None and run.lease_expires < now,
+            "stale": _is_gone(run, now),
         }
         for run, epoch, at in session.execute(query)
     ]
+
+
+def _is_gone(run: Run, now: float) -> bool:
+    """Whether the driver of a run is known to be dead, or has not renewed its lease."""
+    if run.lease_owner is not None and SystemClock().is_dead(run.lease_owner):
+        return True
+    return run.lease_expires is not None and run.lease_expires < now
 
 
 def _silence(session: Session, study: Study, now: float) -> float | None:

@@ -1,11 +1,14 @@
 """Reading a study: rows, fronts, one trial, what is going on."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from io import StringIO
 
 import pytest
 from doubles import CONDITIONAL, FakeProxy, driver, new_study, settings
 from rich.console import Console
+from sqlalchemy import update
 
 from nas.errors import StoreError, StudyError
 from nas.leases import LEASE_S
@@ -13,6 +16,7 @@ from nas.outcomes import NanLoss
 from nas.report import leaderboard
 from nas.report.leaderboard import front
 from nas.report.studies import summary_view
+from nas.store.tables import Run
 from nas.study import run
 
 
@@ -122,6 +126,19 @@ def test_status_of_a_running_study(url, clock):
     work.release(task, "test")
     found = leaderboard.status("s", url, now=clock.now())
     assert (found["waiting"], found["advice"]) == (1, "nothing is running; `resume s` continues")
+    work.close()
+    study.close()
+
+
+def test_killed_driver_of_this_machine_is_silent_at_once(url, clock):
+    code = "from nas.clock import SystemClock; print(SystemClock().owner())"
+    dead = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    study = new_study(url, settings(trials=2), clock=clock)
+    work = driver(study)
+    work.next()
+    study.store.write(lambda s: s.execute(update(Run).values(lease_owner=dead.stdout.strip())))
+    found = leaderboard.status("s", url, now=clock.now() + 1)
+    assert found["running"][0]["stale"] and "resume s" in found["advice"]
     work.close()
     study.close()
 
