@@ -135,10 +135,11 @@ def test_driver_killed_during_export(sqlite_url, tmp_path, point, uninterrupted)
 
 
 @pytest.mark.chaos
-def test_fifty_random_kills(sqlite_url, tmp_path, uninterrupted):
+def test_fifty_random_kills(sqlite_url, tmp_path, capsys):
     """One study is killed fifty times, at random points, and still ends as if never touched."""
     seed = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(10**6)))
-    print(f"CHAOS_SEED={seed}")
+    with capsys.disabled():
+        print(f" CHAOS_SEED={seed} ", end="", flush=True)
     draw, log, trials, kills = random.Random(seed), tmp_path / "log", 40, 0
     # Uniform draws, so that a trial that was killed three times does not change what follows.
     made = settings(CONDITIONAL, trials=trials, strategy="random")
