@@ -72,7 +72,9 @@ def search(
     trial_timeout: Annotated[
         float | None, typer.Option(min=1, help="End a trial after S seconds, as `timeout`.")
     ] = None,
-    strategy: Annotated[str, typer.Option(help="evolution, tpe, nsga2, random or grid.")] = "evolution",
+    strategy: Annotated[
+        str, typer.Option(help="evolution, tpe, nsga2, random or grid.")
+    ] = "evolution",
     data: Annotated[
         str | None, typer.Option(help="scenes, digits, patterns or folder:PATH.")
     ] = None,
