@@ -30,24 +30,39 @@ app = typer.Typer(
 
 DEFAULT_STORAGE = "sqlite:///runs/nas.db"
 STUDY_ROOM, LOOK_ROOM = "Search", "Look"
+MACHINES = "Where trials run"
 
 StorageOption = Annotated[
     str, typer.Option(help="Database URL.", envvar="SCANNAS_STORAGE", show_envvar=False)
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-ExecutorOption = Annotated[str, typer.Option(help="auto, inline or ray.")]
-WorkersOption = Annotated[int | None, typer.Option(min=1, help="Trials at a time (Ray).")]
-GpusOption = Annotated[float | None, typer.Option(min=0, help="GPUs per trial; may be a fraction.")]
-CpusOption = Annotated[
-    float | None, typer.Option(min=0, help="CPUs per trial (Ray); as many as it has threads.")
+ExecutorOption = Annotated[str, typer.Option(help="auto, inline or ray.", rich_help_panel=MACHINES)]
+WorkersOption = Annotated[
+    int | None, typer.Option(min=1, help="Trials at a time (Ray).", rich_help_panel=MACHINES)
 ]
-AddressOption = Annotated[str | None, typer.Option(help="An existing Ray cluster.")]
+GpusOption = Annotated[
+    float | None,
+    typer.Option(min=0, help="GPUs per trial; may be a fraction.", rich_help_panel=MACHINES),
+]
+CpusOption = Annotated[
+    float | None,
+    typer.Option(min=0, help="CPUs per trial; default: its threads.", rich_help_panel=MACHINES),
+]
+AddressOption = Annotated[
+    str | None, typer.Option(help="An existing Ray cluster.", rich_help_panel=MACHINES)
+]
 CheckpointsOption = Annotated[
-    Path | None, typer.Option(help="Folder of checkpoints; shared by all machines of a cluster.")
+    Path | None,
+    typer.Option(help="Folder of checkpoints; shared on a cluster.", rich_help_panel=MACHINES),
 ]
 QuotaOption = Annotated[
     float | None,
-    typer.Option("--max-checkpoint-gb", min=0, help="What checkpoints may take together."),
+    typer.Option(
+        "--max-checkpoint-gb",
+        min=0,
+        help="What checkpoints may take together.",
+        rich_help_panel=MACHINES,
+    ),
 ]
 TimeoutOption = Annotated[
     float | None, typer.Option(min=1, help="Stop starting trials after S seconds.")
