@@ -98,8 +98,8 @@ class Coordinator:
         self.best = store.read(lambda s: runs.best(s, study_id))
         self._stop_at = None if settings.timeout_s is None else clock.now() + settings.timeout_s
         self._stopping: str | None = None
-        self._blocked: str | None = None
-        self.block(None, changed=True)
+        self._blocked: str | None = "what a driver before may have left"
+        self.block(None)
         self._failures: list[str] = []
         self._any_success = self.best is not None
         self._labels_done: set[str] = set()
@@ -111,9 +111,9 @@ class Coordinator:
         self.block(None)
         self.projection.close()
 
-    def block(self, reason: str | None, *, changed: bool = False) -> None:
+    def block(self, reason: str | None) -> None:
         """Write down for `status` why no trial can start, or that trials start again."""
-        if reason == self._blocked and not changed:
+        if reason == self._blocked:
             return
         # The reason may be a full disk, which is the database's as well.
         with suppress(StoreError):

@@ -88,6 +88,8 @@ def summary_view(summary: dict[str, Any]) -> RenderableType:
     parts: list[RenderableType] = [Text(study["study"], "bold"), Text(head), Text()]
     for title, key in (("candidates", "leaderboard"), ("published designs, refitted", "baselines")):
         rows = [_row(r) for r in summary[key]]
+        if not rows and key == "baselines":
+            continue
         parts += [table(columns, rows, title=title, numeric=numeric), Text()]
     for cost, rows in summary["pareto"].items():
         line = "  ".join(f"trial {r['trial']} {percent(r['score'])}" for r in rows)
