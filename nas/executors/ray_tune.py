@@ -210,6 +210,7 @@ class _Desk:
         self.trouble: ScanNASError | None = None
         self._said: str | None = None
         self._begun: set[str] = set()
+        self._starved = False
         self._ask_again = 0.0
 
     def hand_out(self, trial_id: str) -> Task | Done | None:
@@ -243,16 +244,18 @@ class _Desk:
 
     def watch_queue(self) -> None:
         """Say so when trials have waited for resources for a minute while none of ours runs."""
-        waiting = self.tasks.keys() - self._begun
-        if not waiting or len(waiting) < len(self.tasks):
+        held = list(self.tasks)  # a copy: Tune's thread hands out meanwhile
+        if not held or not self._begun.isdisjoint(held):
             self._idle_since = None
-            self.coordinator.block(None)
+            if self._starved:
+                self._starved = False
+                self.coordinator.block(None)
             return
         now = self.coordinator.clock.now()
         if self._idle_since is None:
             self._idle_since = now
         elif now - self._idle_since >= STARVED_S:
-            self._idle_since = now
+            self._idle_since, self._starved = now, True
             wish = f"{self.executor.cpus_per_trial:g} CPUs, {self.executor.gpus_per_trial:g} GPUs"
             reason = (
                 f"no trial has started for {STARVED_S:.0f} s: Ray has not found {wish} free on "
