@@ -5,6 +5,7 @@ While a graph is compiled the size of the map is fixed, and a table is a constan
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Hashable
 from functools import cache
 from operator import index
@@ -45,6 +46,11 @@ def table(
             while len(_TENSORS) >= CACHED_TABLES:
                 del _TENSORS[next(iter(_TENSORS))]
             _TENSORS[key] = found
+    dynamo = sys.modules.get("torch._dynamo")
+    if dynamo is not None and type(found) is Tensor:
+        # Before torch 2.15 all constants of this function are one input to Dynamo, which takes
+        # the second size that it meets for a dynamic one.
+        dynamo.mark_static(found)
     return found
 
 
