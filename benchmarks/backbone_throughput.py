@@ -151,18 +151,27 @@ def main() -> None:
     deadline = time.monotonic() + options.budget
     rows: list[dict[str, object]] = []
     left_out: list[str] = []
+    failed: list[str] = []
     ways = [word == "yes" for word in options.compile]
     for compiled, pixels, name, mode in product(ways, options.sizes, options.models, MODES):
         label = f"{name} {pixels} px {mode}{' compiled' if compiled else ''}"
         if time.monotonic() > deadline - RESERVE_S[compiled]:
             left_out.append(label)
             continue
-        rows.append(measure(name, pixels, mode, compiled, batch, device))
+        try:
+            rows.append(measure(name, pixels, mode, compiled, batch, device))
+        except torch._dynamo.exc.TorchDynamoException as error:
+            said = next(iter(str(error).splitlines()), type(error).__name__)
+            print(f"{label}: does not compile here: {said}", file=sys.stderr, flush=True)
+            failed.append(f"{label}: {said}")
+            continue
         print(f"{label}: {rows[-1]['images/s']} images/s", file=sys.stderr, flush=True)
         if device != "cpu":
             torch.cuda.empty_cache()
     machine = torch.cuda.get_device_name() if device != "cpu" else platform.processor()
     print_table(rows, f"{machine or platform.machine()}, torch {torch.__version__}, batch {batch}")
+    for label in failed:
+        print(f"failed to compile: {label}")
     for label in left_out:
         print(f"left out for lack of time: {label}")
     now = datetime.now(timezone.utc)
@@ -175,6 +184,7 @@ def main() -> None:
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "results": rows,
         "left_out_for_time": left_out,
+        "failed_to_compile": failed,
     }
     kind = device.partition(":")[0]
     path = ROOT / "benchmarks" / "results" / f"backbone_throughput_{kind}_{now:%Y-%m-%d}.json"
