@@ -161,7 +161,7 @@ def main() -> None:
         try:
             rows.append(measure(name, pixels, mode, compiled, batch, device))
         except torch._dynamo.exc.TorchDynamoException as error:
-            said = next(iter(str(error).splitlines()), type(error).__name__)
+            said = " ".join(str(error).split())[:200]
             print(f"{label}: does not compile here: {said}", file=sys.stderr, flush=True)
             failed.append(f"{label}: {said}")
             continue
