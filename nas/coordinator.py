@@ -273,9 +273,6 @@ class Coordinator:
         if run.trial_number is None:
             self.projection.create(run, search=True)
         assert run.trial_number is not None
-        recipe = s.recipe
-        for _ in range(run.halvings):
-            recipe = recipe.half_batch()
         cost = {"flops": design.flops, "params": design.params}
         return Task(
             lease=lease,
@@ -288,7 +285,7 @@ class Coordinator:
             flops=design.flops,
             params=design.params,
             config=design.config,
-            recipe=recipe.to_dict(),
+            recipe=s.recipe.halved(run.halvings).to_dict(),
             seed=run.seed,
             device=s.device,
             backend=s.backend,

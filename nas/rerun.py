@@ -64,9 +64,6 @@ def _recorded(session: Session, study: Study, trial: int) -> tuple[Task, float |
             f"study {study.name!r} has no trial {trial}; `show {study.name}` lists them"
         )
     design = journal.architecture(session, run)
-    recipe = study.settings.recipe
-    for _ in range(run.halvings):
-        recipe = recipe.half_batch()
     task = Task(
         lease=Lease(run.id, "rerun", 0),
         trial=trial,
@@ -78,7 +75,7 @@ def _recorded(session: Session, study: Study, trial: int) -> tuple[Task, float |
         flops=design.flops,
         params=design.params,
         config=design.config,
-        recipe=recipe.to_dict(),
+        recipe=study.settings.recipe.halved(run.halvings).to_dict(),
         seed=run.seed,
         device=run.device or study.settings.device,
         # What "auto" stood for then; the same trial must run on the same kernels.

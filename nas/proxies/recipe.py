@@ -134,6 +134,13 @@ class Recipe(BaseModel):
             )
         return self.model_copy(update={"accumulate": 2 * self.accumulate})
 
+    def halved(self, times: int) -> Recipe:
+        """Return the recipe of a run whose batch was cut so often, as `half_batch` does."""
+        recipe = self
+        for _ in range(times):
+            recipe = recipe.half_batch()
+        return recipe
+
 
 # Minutes for a search on two CPU cores; chosen by measurement, see docs/proxies.md.
 CPU_RECIPE = Recipe()
