@@ -118,12 +118,12 @@ def search(
     export: ExportOption = None,
 ) -> None:
     """Search a space under a budget; ends with the best design, exported."""
-    from nas.budget import parse_budget
-    from nas.disk import make_folder
+    from nas.driver.disk import make_folder
+    from nas.driver.studies import start
     from nas.executors import choose_executor
     from nas.report.search import search_and_report
-    from nas.settings import search_settings
-    from nas.study import start
+    from nas.study.budget import parse_budget
+    from nas.study.settings import search_settings
 
     settings = search_settings(
         space=space,
@@ -183,10 +183,10 @@ def resume(
     export: ExportOption = None,
 ) -> None:
     """Continue a study with its stored settings, whatever ended it."""
-    from nas.disk import make_folder
+    from nas.driver.disk import make_folder
+    from nas.driver.studies import open_study
     from nas.executors import choose_executor
     from nas.report.search import search_and_report
-    from nas.study import open_study
 
     folder = None if checkpoints is None else make_folder(checkpoints)
     opened = open_study(study, storage)
@@ -214,8 +214,9 @@ def resume(
 @app.command(rich_help_panel=LOOK_ROOM)
 def studies(storage: StorageOption = DEFAULT_STORAGE, json: JsonOption = False) -> None:
     """List the studies of a database."""
-    from nas.report import console, leaderboard
+    from nas.report import console
     from nas.report.studies import studies_table
+    from nas.store import queries as leaderboard
 
     console.emit(leaderboard.studies(storage), json, studies_table)
 
@@ -223,8 +224,9 @@ def studies(storage: StorageOption = DEFAULT_STORAGE, json: JsonOption = False) 
 @app.command(rich_help_panel=LOOK_ROOM)
 def status(study: str, storage: StorageOption = DEFAULT_STORAGE, json: JsonOption = False) -> None:
     """Say what runs, what waits, what failed and why, and when it will be done."""
-    from nas.report import console, leaderboard
+    from nas.report import console
     from nas.report.studies import status_view
+    from nas.store import queries as leaderboard
 
     console.emit(leaderboard.status(study, storage), json, status_view)
 
@@ -238,8 +240,9 @@ def show(
     json: JsonOption = False,
 ) -> None:
     """Show the leaderboard, the baselines and the Pareto front, or one trial."""
-    from nas.report import console, leaderboard
+    from nas.report import console
     from nas.report.studies import summary_view, trial_view
+    from nas.store import queries as leaderboard
 
     if trial is None:
         console.emit(leaderboard.summary(study, storage, top=top), json, summary_view)
@@ -250,8 +253,8 @@ def show(
 @app.command("run-trial", rich_help_panel=STUDY_ROOM)
 def run_trial(study: str, trial: int, storage: StorageOption = DEFAULT_STORAGE) -> None:
     """Train one recorded trial again, alone, and compare its score with the recorded one."""
+    from nas.executors.rerun import rerun_trial
     from nas.report.search import report_rerun
-    from nas.rerun import rerun_trial
 
     report_rerun(rerun_trial(study, storage, trial))
 
@@ -267,7 +270,7 @@ def export(
     storage: StorageOption = DEFAULT_STORAGE,
 ) -> None:
     """Write a design as a config that rebuilds the identical model, and prove that it does."""
-    from nas.export import export_trials
+    from nas.export.config import export_trials
     from nas.report.search import report_exports
 
     report_exports(export_trials(study, storage, which=trial, out=out, weights=weights))

@@ -42,23 +42,21 @@ from sqlalchemy import insert, text
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from nas import leases  # noqa: E402
-from nas.budget import parse_budget  # noqa: E402
-from nas.clock import SystemClock  # noqa: E402
-from nas.coordinator import Coordinator, Done, Wait  # noqa: E402
-from nas.executors.task import Task  # noqa: E402
-from nas.leases import Result  # noqa: E402
-from nas.outcomes import Outcome  # noqa: E402
-from nas.projection import Projection  # noqa: E402
-from nas.proxies.recipe import Recipe  # noqa: E402
-from nas.settings import Settings  # noqa: E402
-from nas.store import runs  # noqa: E402
-from nas.store.runs import NewProposal  # noqa: E402
+from nas.driver.clock import SystemClock  # noqa: E402
+from nas.driver.coordinator import Coordinator, Done, Wait  # noqa: E402
+from nas.driver.optuna_copy import Projection  # noqa: E402
+from nas.driver.studies import Study, create_study, run  # noqa: E402
+from nas.planning.strategies import list_strategies  # noqa: E402
+from nas.planning.strategies.encoding import encode  # noqa: E402
+from nas.store import leases, runs  # noqa: E402
 from nas.store.session import open_store  # noqa: E402
 from nas.store.tables import Architecture, Run  # noqa: E402
-from nas.strategies import list_strategies  # noqa: E402
-from nas.strategies.encoding import encode  # noqa: E402
-from nas.study import Study, create_study, run  # noqa: E402
+from nas.study.attempts import Attempt, Result  # noqa: E402
+from nas.study.budget import parse_budget  # noqa: E402
+from nas.study.outcomes import Outcome  # noqa: E402
+from nas.study.proposals import NewProposal  # noqa: E402
+from nas.study.recipe import Recipe  # noqa: E402
+from nas.study.settings import Settings  # noqa: E402
 from search_spaces import SearchSpace  # noqa: E402
 
 EPOCHS = 3
@@ -153,7 +151,7 @@ def driver(opened: Study) -> Coordinator:
     )
 
 
-def ended(task: Task) -> Result:
+def ended(task: Attempt) -> Result:
     """Return a result for a task."""
     value = score_of(task.fingerprint)
     return Result(Outcome.COMPLETE, score=value, objectives=(value,), metrics={"epochs": EPOCHS})
@@ -191,8 +189,8 @@ def overhead(trials: int = 60) -> None:
 
 def ray_overhead(trials: int = 60) -> None:
     """Time trials that train nothing through Ray Tune, start and stop of Ray aside."""
+    from nas.driver.progress import TrialFinished
     from nas.executors.ray_tune import RayExecutor
-    from nas.progress import TrialFinished
 
     os.environ["PYTHONPATH"] = os.pathsep.join((str(ROOT), str(ROOT / "benchmarks")))
     at: list[float] = []
@@ -228,7 +226,7 @@ def asks(sizes: tuple[int, ...] = (100, 5_000, 20_000), repeats: int = 20) -> No
                 first = time.perf_counter() - started
                 times = []
                 for _ in range(repeats):
-                    assert isinstance(task, Task)
+                    assert isinstance(task, Attempt)
                     work.finish(task, ended(task))
                     started = time.perf_counter()
                     task = work.next()
@@ -331,7 +329,7 @@ def _run(opened: Study, i: int, point: dict[str, Any]) -> dict[str, Any]:
 
 def reads(size: int = 20_000) -> None:
     """Time what `show` and `status` ask, in this process, and as a command from its start."""
-    from nas.report import leaderboard
+    from nas.store import queries as leaderboard
 
     with study(settings()) as opened:
         fill(opened, size)
@@ -443,7 +441,7 @@ def simulate(trials: int = 10_000, number: int = 512) -> None:
         work = driver(opened)
         free_at = busy = waited = 0.0
         served = 0
-        queue: list[tuple[float, int, Task | None]] = [(0.0, i, None) for i in range(number)]
+        queue: list[tuple[float, int, Attempt | None]] = [(0.0, i, None) for i in range(number)]
         last_line = time.monotonic()
         while queue:
             ready, worker, task = heapq.heappop(queue)
@@ -455,7 +453,7 @@ def simulate(trials: int = 10_000, number: int = 512) -> None:
             answer = work.next()
             service = time.perf_counter() - before
             free_at, busy, served = start + service, busy + service, served + 1
-            if isinstance(answer, Task):
+            if isinstance(answer, Attempt):
                 heapq.heappush(queue, (free_at + draw.choice(seconds), worker, answer))
             elif isinstance(answer, Wait) and task is not None:
                 heapq.heappush(queue, (free_at + answer.seconds, worker, None))

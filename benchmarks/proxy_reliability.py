@@ -39,11 +39,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.proxy_panel import EXTENSION, KINDS, PANEL, Design, level_of  # noqa: E402
-from nas.proxies.recipe import Recipe, default_recipe  # noqa: E402
-from nas.proxies.reliability import ChoiceReliability, Reliability  # noqa: E402
+from nas.evidence.reliability import ChoiceReliability, Reliability  # noqa: E402
+from nas.study.recipe import Recipe, default_recipe  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results"
-SHIPPED = ROOT / "nas" / "proxies" / "reliability.json"
+SHIPPED = ROOT / "nas" / "evidence" / "reliability.json"
 ALPHA = 0.05
 ICC_BAR, SECONDS_BAR = 0.7, 25.0
 SEEDS = 3
@@ -169,7 +169,7 @@ def run(
     """
     from rich.console import Console
 
-    from nas.proxies.training import train_proxy
+    from nas.training.run import train_proxy
 
     console = Console()
     done = {(r["design"], r["seed"]) for r in read(path, recipe) if r["timing"] == timing}

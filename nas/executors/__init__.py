@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from nas.coordinator import Coordinator, Done
+    from nas.driver.coordinator import Coordinator, Done
 
 
 class Executor(Protocol):

@@ -9,13 +9,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kernels.errors import ScanNASError
-from nas.coordinator import Coordinator, Done, Wait
-from nas.executors.task import Brake, Interrupted, Proxy, Task, carry_out, free_memory
-from nas.leases import RENEW_EVERY_S, LeaseLost
-from nas.progress import Notice, Waiting
+from nas.driver.coordinator import Coordinator, Done, Wait
+from nas.driver.progress import Notice, Waiting
+from nas.executors.attempt import Brake, Interrupted, Proxy, carry_out, free_memory
+from nas.store.leases import RENEW_EVERY_S
+from nas.study.attempts import Attempt, LeaseLost
 
 if TYPE_CHECKING:
-    from nas.proxies.training import EpochMetrics
+    from nas.training.run import EpochMetrics
 
 
 class InlineExecutor:
@@ -59,7 +60,7 @@ class InlineExecutor:
         """End the running trial at its next epoch."""
         self.brake.at_epoch = True
 
-    def _train(self, coordinator: Coordinator, task: Task) -> None:
+    def _train(self, coordinator: Coordinator, task: Attempt) -> None:
         stopping = self.brake.at_epoch
         self.brake = Brake(at_epoch=stopping)
         try:
@@ -82,7 +83,7 @@ class InlineExecutor:
         finally:
             free_memory()
 
-    def _reporter(self, coordinator: Coordinator, task: Task) -> Callable[[EpochMetrics], None]:
+    def _reporter(self, coordinator: Coordinator, task: Attempt) -> Callable[[EpochMetrics], None]:
         brake = self.brake
 
         def report(metrics: EpochMetrics) -> None:
@@ -94,7 +95,7 @@ class InlineExecutor:
 class _Renewal(threading.Thread):
     """Renews a lease until the block ends; pulls the brake when that fails."""
 
-    def __init__(self, coordinator: Coordinator, task: Task, brake: Brake) -> None:
+    def __init__(self, coordinator: Coordinator, task: Attempt, brake: Brake) -> None:
         super().__init__(name=f"lease-{task.trial}", daemon=True)
         self.coordinator, self.task, self.brake = coordinator, task, brake
         self.trouble: ScanNASError | None = None

@@ -8,7 +8,7 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from nas.coordinator import Done
+from nas.driver.coordinator import Done
 from nas.executors.wire import carry_out_in_worker, task_to
 
 if TYPE_CHECKING:

@@ -23,12 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from kernels.errors import ScanNASError
-from nas.coordinator import Coordinator, Done, Wait
+from nas.driver.coordinator import Coordinator, Done, Wait
+from nas.driver.progress import Notice, Waiting
 from nas.errors import StudyError
-from nas.executors.task import Proxy, Task, pruned
+from nas.executors.attempt import Proxy, pruned
 from nas.executors.wire import FINAL, metrics_from, result_from
-from nas.leases import RENEW_EVERY_S, LeaseLost
-from nas.progress import Notice, Waiting
+from nas.store.leases import RENEW_EVERY_S
+from nas.study.attempts import Attempt, LeaseLost
 
 # Set before Ray is imported, unless the user has: no usage statistics, no output of its own, no
 # files for Tune's sake, and our signal handlers in place of Tune's.
@@ -204,7 +205,7 @@ class _Desk:
 
     def __init__(self, coordinator: Coordinator, executor: RayExecutor) -> None:
         self.coordinator, self.executor = coordinator, executor
-        self.tasks: dict[str, Task] = {}
+        self.tasks: dict[str, Attempt] = {}
         self._idle_since: float | None = None
         self.done: Done | None = None
         self.trouble: ScanNASError | None = None
@@ -213,7 +214,7 @@ class _Desk:
         self._starved = False
         self._ask_again = 0.0
 
-    def hand_out(self, trial_id: str) -> Task | Done | None:
+    def hand_out(self, trial_id: str) -> Attempt | Done | None:
         """Return a task, None for later, or Done."""
         if self.done is not None:
             return self.done

@@ -6,23 +6,23 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from nas.coordinator import finite
-from nas.executors.task import Brake, Proxy, Task, carry_out, free_memory
-from nas.leases import Lease, Result
-from nas.outcomes import Outcome
+from nas.driver.coordinator import finite
+from nas.executors.attempt import Brake, Proxy, carry_out, free_memory
+from nas.study.attempts import Attempt, Lease, Result
+from nas.study.outcomes import Outcome
 
 FINAL = "final"
 _ERRORS = frozenset((Outcome.OOM, Outcome.NAN, Outcome.ERROR))
 
 
-def task_to(task: Task) -> dict[str, Any]:
+def task_to(task: Attempt) -> dict[str, Any]:
     """Return a task as plain data."""
     return asdict(task)
 
 
-def task_from(data: dict[str, Any]) -> Task:
+def task_from(data: dict[str, Any]) -> Attempt:
     """Return the task that `task_to` gave `data` for."""
-    return Task(**{**data, "lease": Lease(**data["lease"]), "costs": tuple(data["costs"])})
+    return Attempt(**{**data, "lease": Lease(**data["lease"]), "costs": tuple(data["costs"])})
 
 
 def result_to(result: Result) -> str:
@@ -43,7 +43,7 @@ def result_from(text: str) -> Result:
 
 def metrics_from(report: dict[str, Any]) -> Any:
     """Return the epoch's metrics in what Tune made of them."""
-    from nas.proxies.training import EpochMetrics
+    from nas.training.run import EpochMetrics
 
     return EpochMetrics(**{name: report[name] for name in EpochMetrics.__dataclass_fields__})
 

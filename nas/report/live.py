@@ -14,8 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from nas.outcomes import Outcome
-from nas.progress import (
+from nas.driver.progress import (
     EpochDone,
     Event,
     Notice,
@@ -28,10 +27,11 @@ from nas.progress import (
     Waiting,
 )
 from nas.report.text import giga, mega, percent
+from nas.study.outcomes import Outcome
 
 
 class Live:
-    """Shows the events of a running study; use as a context manager around `nas.study.run`."""
+    """Shows the events of a running study; a context manager around its run."""
 
     def __init__(self, console: Console) -> None:
         self.console = console

@@ -5,16 +5,16 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from nas.driver.studies import Study, run
 from nas.errors import StudyError
 from nas.executors import Executor
-from nas.export import export_trials
-from nas.report import leaderboard
+from nas.executors.rerun import Rerun
+from nas.export.config import export_trials
 from nas.report.console import console
 from nas.report.live import Live
 from nas.report.studies import summary_view
 from nas.report.text import percent
-from nas.rerun import Rerun
-from nas.study import Study, run
+from nas.store import queries as leaderboard
 
 
 def search_and_report(
@@ -30,7 +30,7 @@ def search_and_report(
 ) -> None:
     """Run a study, then print its best design, its baselines and the exported file.
 
-    Exits with 1 when no candidate has a score. Raises: whatever `nas.study.run` raises.
+    Exits with 1 when no candidate has a score. Raises: whatever `nas.driver.studies.run` raises.
     """
     try:
         with Live(console) as live:

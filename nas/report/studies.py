@@ -13,7 +13,7 @@ from nas.report.text import duration, giga, mega, percent
 
 
 def studies_table(rows: list[dict[str, Any]]) -> RenderableType:
-    """Render `nas.report.leaderboard.studies`."""
+    """Render `nas.store.queries.studies`."""
     if not rows:
         return Text("no studies yet; `python cli.py search` makes one")
     return table(
@@ -43,7 +43,7 @@ def findings_table(rows: list[dict[str, Any]]) -> RenderableType:
 
 
 def status_view(status: dict[str, Any]) -> RenderableType:
-    """Render `nas.report.leaderboard.status`."""
+    """Render `nas.store.queries.status`."""
     failed = ", ".join(f"{n} {kind}" for kind, n in status["failed"].items()) or "none"
     lines = [
         f"{status['done']} of {status['trials']} candidates done, {status['waiting']} waiting",
@@ -76,7 +76,7 @@ def status_view(status: dict[str, Any]) -> RenderableType:
 
 
 def summary_view(summary: dict[str, Any]) -> RenderableType:
-    """Render `nas.report.leaderboard.summary`."""
+    """Render `nas.store.queries.summary`."""
     study = summary["study"]
     columns = ("trial", "design", "top-1", "FLOPs", "params", "s", "backend", "fingerprint")
     numeric = "trial top-1 FLOPs params s"
@@ -131,8 +131,8 @@ def unlearned(summary: dict[str, Any]) -> list[Text]:
 
 def warnings(recipe: dict[str, Any]) -> list[Text]:
     """Name the choices that the proxy does not see, as measured for its recipe."""
-    from nas.proxies.recipe import Recipe
-    from nas.proxies.reliability import load_reliability
+    from nas.evidence.reliability import load_reliability
+    from nas.study.recipe import Recipe
 
     measured = load_reliability()
     if measured is None:
@@ -159,7 +159,7 @@ def warnings(recipe: dict[str, Any]) -> list[Text]:
 
 
 def trial_view(trial: dict[str, Any]) -> RenderableType:
-    """Render `nas.report.leaderboard.trial`."""
+    """Render `nas.store.queries.trial`."""
     head = (
         f"{trial['label'] or trial['kind']}, {trial['role']}, {trial['state']}, "
         f"top-1 {percent(trial['score'])}; {giga(trial['flops'])} FLOPs "

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from nas.errors import StudyError
-from nas.store.journal import find_study
+from nas.store.history import find_study
 from nas.store.session import opened
 from nas.store.tables import Export, Run
 

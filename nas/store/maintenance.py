@@ -12,7 +12,6 @@ from typing import Any
 from sqlalchemy import Connection, exc, func, inspect, select, text
 
 from nas.errors import StoreError
-from nas.leases import ENDED, RUNNING, WAITING
 from nas.store.session import (
     Store,
     check_file,
@@ -23,6 +22,7 @@ from nas.store.session import (
     store_error,
 )
 from nas.store.tables import REVISION, Architecture, Run, Study
+from nas.study.attempts import ENDED, RUNNING, WAITING
 
 
 def upgrade_database(storage: str) -> dict[str, Any]:

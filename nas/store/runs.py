@@ -9,15 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from nas.leases import ENDED, LEASE_S, RUNNING, WAITING, Lease
-from nas.outcomes import Outcome
+from nas.store.leases import LEASE_S
 from nas.store.session import insert_if_new, lock_study
 from nas.store.tables import (
     QUEUED,
@@ -28,33 +26,12 @@ from nas.store.tables import (
     Run,
     Study,
 )
+from nas.study.attempts import ENDED, RUNNING, WAITING, Lease
+from nas.study.outcomes import Outcome
+from nas.study.proposals import CANDIDATE, REPLAY, NewProposal
 
-CANDIDATE, BASELINE, REPLAY = "candidate", "baseline", "replay"
 MAX_ATTEMPTS = 3
 _SEED_BITS = 31
-
-
-@dataclass(frozen=True)
-class NewProposal:
-    """A feasible design that is about to be tried.
-
-    index: which proposal of the study it is; refused when another driver took that place.
-    params: its choices as a tuner stores them. sampler: what the strategy attached.
-    """
-
-    index: int
-    role: str
-    kind: str
-    fingerprint: str
-    config: Mapping[str, Any]
-    flops: int
-    params_count: int
-    convention: str
-    image_size: int
-    label: str | None = None
-    params: Mapping[str, Any] = field(default_factory=dict)
-    choices: Mapping[str, Any] = field(default_factory=dict)
-    sampler: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Refusal(str, Enum):

@@ -119,7 +119,7 @@ class Run(Base):
     label: of a baseline, its preset. kind: how the strategy came by the proposal.
     params: choices as a tuner stores them; choices: as the space writes them.
     sampler: what the strategy attached to the proposal.
-    state: waiting, running, or the class of the outcome (nas.outcomes).
+    state: waiting, running, or the class of the outcome (nas.study.outcomes).
     halvings: how often the batch was cut for lack of memory.
     told: whether Optuna's copy of the trial shows the state.
     lease_token: grows with every claim; a write with an older one is refused. Kept with the

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 
-from nas.budget import parse_budget
-from nas.coordinator import Coordinator
-from nas.outcomes import Stop
-from nas.proxies.recipe import Recipe
-from nas.settings import Settings
-from nas.store.runs import NewProposal
-from nas.study import create_study
+from nas.driver.coordinator import Coordinator
+from nas.driver.studies import create_study
+from nas.study.budget import parse_budget
+from nas.study.outcomes import Stop
+from nas.study.proposals import NewProposal
+from nas.study.recipe import Recipe
+from nas.study.settings import Settings
 from search_spaces import SearchSpace
 
 # Eight times four designs, each another one after its widths are fitted.
@@ -102,7 +102,7 @@ def settings(space: str = GRID, **changes) -> Settings:
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """As nas.proxies.training has it, without torch: the crash tests start many processes."""
+    """As nas.training.run has it, without torch: the crash tests start many processes."""
 
     epoch: int
     epochs: int
@@ -114,7 +114,7 @@ class EpochMetrics:
 
 @dataclass(frozen=True)
 class ProxyResult:
-    """As nas.proxies.training has it."""
+    """As nas.training.run has it."""
 
     score: float
     top1: float

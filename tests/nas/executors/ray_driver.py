@@ -24,10 +24,10 @@ os.environ["PYTHONPATH"] = os.pathsep.join((str(ROOT), str(TESTS)))
 
 from doubles import FakeProxy  # noqa: E402
 
+from nas.driver.progress import EpochDone, TrialFinished, TrialStarted  # noqa: E402
+from nas.driver.studies import open_study, run  # noqa: E402
 from nas.executors.ray_tune import RayExecutor  # noqa: E402
-from nas.outcomes import NanLoss  # noqa: E402
-from nas.progress import EpochDone, TrialFinished, TrialStarted  # noqa: E402
-from nas.study import open_study, run  # noqa: E402
+from nas.study.outcomes import NanLoss  # noqa: E402
 
 
 class Failing(FakeProxy):

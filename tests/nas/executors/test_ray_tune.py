@@ -17,7 +17,9 @@ import pytest
 from doubles import CONDITIONAL, EPOCHS, FakeProxy, driver, new_study, settings
 from sqlalchemy import select
 
-from nas.clock import SystemClock
+from nas.driver.clock import SystemClock
+from nas.driver.progress import Waiting
+from nas.driver.studies import open_study, run
 from nas.errors import StudyError
 from nas.executors import choose_executor
 from nas.executors.inline import InlineExecutor
@@ -27,13 +29,11 @@ from nas.executors.ray_tune import (
     _Desk,
 )
 from nas.executors.wire import result_from, result_to, task_from, task_to
-from nas.leases import Result
-from nas.outcomes import Outcome
-from nas.progress import Waiting
-from nas.proxies.recipe import Recipe
-from nas.report import leaderboard
+from nas.store import queries as leaderboard
 from nas.store.tables import Epoch, Run
-from nas.study import open_study, run
+from nas.study.attempts import Result
+from nas.study.outcomes import Outcome
+from nas.study.recipe import Recipe
 
 DRIVER = Path(__file__).with_name("ray_driver.py")
 LONGEST_S = 280

@@ -6,12 +6,12 @@ import pytest
 from doubles import FakeProxy, driver, new_study, settings
 from sqlalchemy import text
 
+from nas.driver.studies import open_study, run
 from nas.errors import StoreError
 from nas.store.maintenance import backup_database, check_database, upgrade_database
 from nas.store.session import open_store
 from nas.store.tables import REVISION
 from nas.store.upgrade import alembic_config
-from nas.study import open_study, run
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ def test_newest_step_is_the_revision_of_the_tables(store):
 
 
 def test_steps_lead_to_the_tables(store):
-    from nas.projection import open_optuna
+    from nas.driver.optuna_copy import open_optuna
 
     open_optuna(store).engine.dispose()
     from nas.store.migrations import filters
@@ -39,7 +39,7 @@ def test_steps_lead_to_the_tables(store):
 
 
 def test_optuna_keeps_its_own_version(store):
-    from nas.projection import open_optuna
+    from nas.driver.optuna_copy import open_optuna
 
     storage = open_optuna(store)
     assert storage.get_current_version() == storage.get_head_version()

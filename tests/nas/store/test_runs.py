@@ -6,13 +6,14 @@ import pytest
 from doubles import proposal
 from sqlalchemy import func, select
 
-from nas import leases
-from nas.leases import LEASE_S, LeaseLost, Result
-from nas.outcomes import Outcome
-from nas.store import journal, runs
+from nas.store import history as journal
+from nas.store import leases, runs
+from nas.store.leases import LEASE_S
 from nas.store.runs import Refusal
 from nas.store.session import open_store
 from nas.store.tables import Epoch, Run, Study
+from nas.study.attempts import LeaseLost, Result
+from nas.study.outcomes import Outcome
 
 NOW = 1000.0
 PLACE = {"device": "cpu"}

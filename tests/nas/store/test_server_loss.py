@@ -9,8 +9,8 @@ import pytest
 from doubles import FakeProxy, new_study, settings
 from sqlalchemy import select
 
+from nas.driver.studies import run
 from nas.store.tables import Run
-from nas.study import run
 
 
 @pytest.fixture

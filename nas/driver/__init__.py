@@ -1,0 +1,1 @@
+"""Who runs a study: hands out trials, takes results, puts right what crashes left."""

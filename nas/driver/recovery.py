@@ -1,0 +1,105 @@
+"""Putting right what a crash left behind, at a driver's start and while it works.
+
+A result that was written but not passed on is adopted. A trial whose driver is gone, known to be
+dead or silent for longer than its lease, goes back to the queue with the same design and seed,
+and is given up after MAX_ATTEMPTS such ends.
+"""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy.orm import Session
+
+from nas.driver.progress import Recovered
+from nas.store import leases, runs
+from nas.store.leases import LEASE_S
+from nas.store.runs import MAX_ATTEMPTS
+from nas.store.tables import Run
+from nas.study.attempts import Lease
+from nas.study.outcomes import Outcome
+
+if TYPE_CHECKING:
+    from nas.driver.coordinator import Coordinator
+
+
+def reconcile(driver: Coordinator) -> Recovered:
+    """Adopt, requeue or give up what other drivers left, and say so when there was anything."""
+    adopted = driver.projection.catch_up(lambda run: _is_orphan(driver, run))
+    requeued = lost = 0
+    for run in driver.store.read(lambda s: runs.running(s, driver.study_id)):
+        if not _is_orphan(driver, run):
+            continue
+        reason = f"driver {run.lease_owner} is gone; its lease was not renewed"
+        outcome = driver.store.write(
+            partial(_give_up, run=run, now=driver.clock.now(), reason=reason)
+        )
+        requeued += outcome == "requeued"
+        lost += outcome == "lost"
+    if lost:
+        _tell_lost(driver)
+    waiting = driver.store.read(lambda s: runs.count_waiting(s, driver.study_id))
+    found = Recovered(adopted, requeued, lost, waiting)
+    if adopted or requeued or lost:
+        driver.progress(found)
+    return found
+
+
+def abandon(driver: Coordinator, lease: Lease, reason: str) -> None:
+    """Do with a trial of this driver what is done with one of a driver that is gone."""
+    run = driver.store.read(lambda s: s.get_one(Run, lease.run_id))
+    if run.lease_owner != lease.owner or run.lease_token != lease.token:
+        return
+    outcome = driver.store.write(partial(_give_up, run=run, now=driver.clock.now(), reason=reason))
+    if outcome == "lost":
+        _tell_lost(driver)
+    driver.progress(Recovered(0, outcome == "requeued", outcome == "lost", 0))
+
+
+def _tell_lost(driver: Coordinator) -> None:
+    driver.projection.catch_up(lambda run: run.state == Outcome.LOST.value)
+
+
+def sweep_checkpoints(driver: Coordinator) -> None:
+    """Remove the checkpoints of trials that have ended."""
+    # Folders first: one that appears later belongs to a trial that the rows below know of.
+    found = [path for path in driver.checkpoints.glob("*") if path.is_dir()]
+    live = driver.store.read(lambda s: runs.live_checkpoints(s, driver.study_id))
+    names = {Path(path).name for path in live}
+    for path in found:
+        if path.name not in names:
+            drop_checkpoint(str(path))
+
+
+def drop_checkpoint(path: str | None) -> None:
+    """Remove a checkpoint folder, if it is there."""
+    if path is not None:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_orphan(driver: Coordinator, run: Run) -> bool:
+    """Whether the driver that should act on a run next is gone."""
+    if run.lease_owner is None:
+        return True
+    if run.lease_owner == driver.owner:
+        return False
+    if driver.clock.is_dead(run.lease_owner):
+        return True
+    silent_since = run.lease_expires
+    if silent_since is None:
+        silent_since = (run.finished_at or run.created_at) + LEASE_S
+    return driver.clock.now() >= silent_since
+
+
+def _give_up(session: Session, run: Run, now: float, reason: str) -> str:
+    """End an attempt whose driver is gone; queue another one unless there were too many."""
+    if not leases.revoke(session, run, Outcome.LOST, reason, now):
+        return "moved"
+    ended = session.get_one(Run, run.id, populate_existing=True)
+    if runs.attempts_lost(session, ended) >= MAX_ATTEMPTS:
+        return "lost"
+    runs.retry(session, ended, now=now)
+    return "requeued"

@@ -1,0 +1,336 @@
+"""Studies: make one, open one, run it.
+
+    settings = search_settings(space="quadtree", budget=parse_budget(["4.5GFLOPs"]))
+    study = start(None, "sqlite:///runs/nas.db", settings)
+    finished = run(study, progress=print)
+
+Everything a study knows is in its database; a `Study` is a handle that any process may open.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import exc, select
+from sqlalchemy.orm import Session
+
+from nas.driver.clock import Clock, SystemClock
+from nas.driver.coordinator import Coordinator
+from nas.driver.optuna_copy import open_optuna
+from nas.driver.progress import Notice, Progress, StudyFinished, StudyStarted, silent
+from nas.driver.recovery import sweep_checkpoints
+from nas.driver.signals import on_signal
+from nas.errors import StudyError
+from nas.executors import Executor
+from nas.executors.attempt import Proxy
+from nas.executors.inline import InlineExecutor
+from nas.planning.proposals import Nothing, Planner
+from nas.store import history as journal
+from nas.store import runs
+from nas.store.session import NoStore, Store, open_store, opened
+from nas.store.tables import Study as StudyRow
+from nas.study.proposals import CANDIDATE
+from nas.study.settings import Settings
+from nas.training.environment import environment
+from search_spaces import SearchSpace
+
+# A name is a folder name as well, and is typed on command lines.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_CHECKPOINTS = "checkpoints"
+
+
+class NameTaken(StudyError):
+    """A new study was to have the name of another one."""
+
+
+@dataclass
+class Study:
+    """An open study. continued: whether it existed before it was opened."""
+
+    name: str
+    id: int
+    store: Store
+    settings: Settings
+    clock: Clock
+    continued: bool = True
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of this study's checkpoints: beside an SQLite file, or in runs/."""
+        beside = Path("runs") if self.store.path is None else self.store.path.parent
+        return beside.absolute() / _CHECKPOINTS / self.name
+
+    def close(self) -> None:
+        """Close the database."""
+        self.store.close()
+
+
+def start(
+    name: str | None, storage: str, settings: Settings, *, clock: Clock | None = None
+) -> Study:
+    """Make a study, or open the one of that name if it was made with the same settings.
+
+    Raises: as `create_study`; StudyError when the study differs, naming the first difference.
+    """
+    if name is None or not _exists(name, storage):
+        try:
+            return create_study(settings, storage, name=name, clock=clock)
+        except NameTaken:
+            if name is None or not _exists(name, storage):
+                raise
+            # Another machine began the same study at this moment: continue it.
+    study = open_study(name, storage, clock=clock)
+    if (changed := study.settings.difference(settings)) is not None:
+        study.close()
+        raise StudyError(
+            f"study {name!r} cannot be continued so: {changed}; `resume {name}` keeps its "
+            "settings, another --study makes a new one"
+        )
+    limited = replace(study.settings, trials=settings.trials, timeout_s=settings.timeout_s)
+    return replace(study, settings=limited)
+
+
+def create_study(
+    settings: Settings,
+    storage: str,
+    *,
+    name: str | None = None,
+    clock: Clock | None = None,
+    check_data: bool = True,
+) -> Study:
+    """Make a study after checking that it can run; without a name it gets a readable one.
+
+    check_data: whether the recipe's data set is looked at first.
+    Raises: StoreError; StudyError for a bad or taken name; DataError; SpaceError or BudgetError
+        when no design fits the budget. The database is as before then.
+    """
+    if name is not None and not _NAME.fullmatch(name):
+        raise StudyError(
+            f"study name {name!r} must be up to 100 letters, digits, '.', '_' or '-', and begin "
+            "with a letter or digit"
+        )
+    clock = clock or SystemClock()
+    if check_data:
+        from nas.training import check_data as look_at
+
+        look_at(settings.recipe)
+    _check_feasible(settings)
+    store = open_store(storage, create=True)
+    try:
+        taken = _optuna_names(store)
+        chosen, study_id = _insert(store, settings, name, taken, clock.now())
+    except BaseException:
+        store.close()
+        raise
+    return Study(chosen, study_id, store, settings, clock, continued=False)
+
+
+def open_study(name: str, storage: str, *, clock: Clock | None = None) -> Study:
+    """Open a study with its stored settings.
+
+    Raises: StoreError; StudyError for an unknown name, or when its space file has changed.
+    """
+    store = open_store(storage)
+    try:
+        row = store.read(lambda s: journal.find_study(s, name, store.shown))
+        space = SearchSpace.from_text(row.space_text, f"space of study {name}")
+        source = row.settings.get("space_source")
+        _check_unchanged(name, space, source)
+        stored = {k: v for k, v in row.settings.items() if k != "space_source"}
+        settings = Settings.from_dict(
+            stored, space=space, trials=row.trials, seed=row.seed, source=source
+        )
+    except BaseException:
+        store.close()
+        raise
+    return Study(name, row.id, store, settings, clock or SystemClock())
+
+
+def run(
+    study: Study,
+    progress: Progress = silent,
+    *,
+    trials: int | None = None,
+    timeout_s: float | None = None,
+    executor: Executor | None = None,
+    proxy: Proxy | None = None,
+    checkpoints: Path | None = None,
+    max_checkpoint_gb: float | None = None,
+) -> StudyFinished:
+    """Run a study until its candidates are trained, its time is over, or a signal asks to stop.
+
+    trials: new number of candidates wanted in all. timeout_s: replaces the stored limit.
+    executor: inline by default. proxy: what trains, for tests; `train_proxy` by default.
+    checkpoints: folder for them, one that all machines share on a cluster.
+    max_checkpoint_gb: what they may take together; a trial beyond it keeps none.
+    Returns: the last event, which `progress` has been told as well.
+    Raises: StoreError when the database is lost for good; KeyboardInterrupt at a second signal.
+        The study is intact and can be continued after either.
+    """
+    settings = study.settings
+    if trials is not None:
+        settings = replace(settings, trials=trials)
+    if timeout_s is not None:
+        settings = replace(settings, timeout_s=timeout_s)
+    if proxy is None and study.continued:
+        from nas.training import check_data
+
+        check_data(settings.recipe)
+    study.store.write(lambda s: runs.set_trials(s, study.id, settings.trials))
+    study.settings = settings
+    folder = study.checkpoints if checkpoints is None else checkpoints / study.name
+    driver = Coordinator(
+        study.store,
+        study.id,
+        study.name,
+        settings,
+        clock=study.clock,
+        checkpoints=folder,
+        environment=environment(),
+        progress=progress,
+        max_checkpoint_bytes=None if max_checkpoint_gb is None else int(max_checkpoint_gb * 2**30),
+    )
+    worker = executor or InlineExecutor(proxy)
+
+    def stop(signal_name: str) -> None:
+        driver.stop(f"stopped by {signal_name}")
+        worker.stop()
+        progress(Notice(f"{signal_name}: stopping after this epoch; once more to stop at once"))
+
+    try:
+        progress(_started(study, driver))
+        if made := driver.projection.restore():
+            progress(Notice(f"Optuna's copy lacked {made} trials; they were made again"))
+        sweep_checkpoints(driver)
+        with on_signal(stop):
+            last = worker.execute(driver)
+    finally:
+        driver.close()
+    done = study.store.read(lambda s: runs.count(s, study.id, CANDIDATE, ended=True))
+    finished = StudyFinished(
+        study=study.name,
+        reason=last.reason,
+        complete=last.complete,
+        done=done,
+        trials=settings.trials,
+        best_trial=None if driver.best is None else driver.best[1],
+        best_score=None if driver.best is None else driver.best[0],
+    )
+    progress(finished)
+    return finished
+
+
+def _started(study: Study, driver: Coordinator) -> StudyStarted:
+    done = study.store.read(lambda s: runs.count(s, study.id, CANDIDATE, ended=True))
+    wanted = driver.settings.warm_start == "presets"
+    return StudyStarted(
+        study=study.name,
+        storage=study.store.shown,
+        trials=driver.settings.trials,
+        done=done,
+        baselines=len(driver.settings.space.points) if wanted else 0,
+        continued=study.continued,
+    )
+
+
+def _exists(name: str, storage: str) -> bool:
+    try:
+        with opened(storage) as store:
+            return store.read(partial(_id_of, name=name)) is not None
+    except NoStore:
+        return False
+
+
+def _check_feasible(settings: Settings) -> None:
+    """Raise unless the strategy's first proposal can be made: before any row exists."""
+    answer = Planner("feasible", settings, None).candidate()
+    if isinstance(answer, Nothing):
+        raise StudyError(answer.reason)
+
+
+def _check_unchanged(name: str, stored: SearchSpace, source: str | None) -> None:
+    """Refuse to continue under a space file that says something else than it did."""
+    if source is None or not Path(source).is_file():
+        return
+    changed = stored.diff(SearchSpace.load(source))
+    if changed is not None:
+        raise StudyError(
+            f"the space file {source} has changed since study {name!r} began: {changed}; restore "
+            "the file, or begin a new study with it"
+        )
+
+
+def _optuna_names(store: Store) -> set[str]:
+    """Return the names that other programs have given to Optuna studies in this database."""
+    storage = open_optuna(store)
+    try:
+        return {study.study_name for study in storage.get_all_studies()}
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def _insert(
+    store: Store, settings: Settings, name: str | None, taken: set[str], now: float
+) -> tuple[str, int]:
+    """Write the study's row under a free name."""
+    for candidate in _names(settings) if name is None else [name]:
+        if candidate in taken and name is None:
+            continue
+        row = _row(settings, candidate, now)
+        known = store.read(partial(_id_of, name=candidate))
+        if known is None and candidate in taken:
+            raise NameTaken(
+                f"study {candidate!r} exists in this database, made by another program; choose "
+                "another --study"
+            )
+        if known is None:
+            try:
+                return candidate, store.write(partial(_add, values=row), durable=True)
+            except exc.IntegrityError:
+                pass  # somebody took the name at this moment
+        if name is not None:
+            raise NameTaken(f"study {name!r} exists; `resume {name}` continues it")
+    raise AssertionError("names do not run out")
+
+
+def _row(settings: Settings, name: str, now: float) -> dict[str, Any]:
+    space = settings.space
+    stored: Mapping[str, Any] = settings.to_dict() | {"space_source": settings.source}
+    return {
+        "name": name,
+        "space_name": space.name,
+        "space_version": space.version,
+        "space_fingerprint": space.fingerprint,
+        "space_text": space.source_text,
+        "settings": dict(stored),
+        "trials": settings.trials,
+        "seed": settings.seed,
+        "planner": None,
+        "created_at": now,
+    }
+
+
+def _add(session: Session, values: dict[str, Any]) -> int:
+    row = StudyRow(**values)
+    session.add(row)
+    session.flush()
+    return row.id
+
+
+def _id_of(session: Session, name: str) -> int | None:
+    return session.scalar(select(StudyRow.id).where(StudyRow.name == name))
+
+
+def _names(settings: Settings) -> Any:
+    """Yield space-budget, space-budget-2, ..."""
+    budget = "-".join(settings.budget.text)
+    base = re.sub(r"[^A-Za-z0-9._-]+", "", f"{settings.space.name}-{budget}")[:80]
+    yield base
+    for number in range(2, 1_000_000):
+        yield f"{base}-{number}"

@@ -1,0 +1,214 @@
+"""One attempt at one trial as plain data, and how it is carried out.
+
+A task can be sent to another process: it names everything that decides its score and nothing of
+the database. This module holds the trial boundary, the one place where any exception is caught:
+it becomes an outcome class with a traceback, and the search goes on.
+"""
+
+from __future__ import annotations
+
+import gc
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from nas.driver.disk import shortage
+from nas.errors import StudyError
+from nas.planning.pruning import epoch_score
+from nas.study.attempts import Attempt, Result
+from nas.study.outcomes import Outcome, Stop, classify
+
+if TYPE_CHECKING:
+    from backbones.config import BackboneConfig
+    from nas.study.recipe import Recipe
+    from nas.training.run import EpochMetrics, ProxyResult
+
+_LONGEST_TRACEBACK = 20_000
+
+
+class Proxy(Protocol):
+    """What trains a candidate: `nas.training.train_proxy`, or a stand-in in tests."""
+
+    def __call__(
+        self,
+        config: BackboneConfig,
+        recipe: Recipe,
+        *,
+        seed: int,
+        device: str,
+        report: Callable[[EpochMetrics], None],
+        checkpoint: str | Path | None = None,
+        should_stop: Callable[[], bool] = ...,
+    ) -> ProxyResult:
+        """Train and return the score."""
+        ...
+
+
+@dataclass
+class Brake:
+    """Stops a running task, and remembers why.
+
+    at_epoch: stop after the epoch that is under way. at_once: stop at the next update.
+    pruned: end here, because the design has fallen behind; set while an epoch is reported.
+    """
+
+    at_epoch: bool = False
+    at_once: str | None = None
+    deadline: float | None = None
+    timed_out: bool = False
+    pruned: bool = False
+    history: list[EpochMetrics] = field(default_factory=list)
+
+    def should_stop(self) -> bool:
+        """Whether to stop now."""
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            self.timed_out = True
+        return self.timed_out or self.at_once is not None
+
+
+class Interrupted(Exception):
+    """A task was stopped from outside, unfinished; it can be continued from its checkpoint."""
+
+
+def carry_out(
+    task: Attempt, report: Callable[[EpochMetrics], None], brake: Brake, proxy: Proxy | None = None
+) -> Result:
+    """Train the task's design and return how that ended; any error ends as an outcome.
+
+    report: called after each epoch, after the checkpoint is written.
+    Raises: Interrupted when the brake was pulled, and whatever `report` raises: trouble with the
+        study is not the design's fault. KeyboardInterrupt passes.
+    """
+    own_trouble: list[BaseException] = []
+    if task.timeout_s is not None:
+        brake.deadline = time.monotonic() + task.timeout_s
+
+    def after_epoch(metrics: EpochMetrics) -> None:
+        brake.history.append(metrics)
+        try:
+            report(metrics)
+        except Exception as error:
+            own_trouble.append(error)
+            raise
+        if metrics.epoch == metrics.epochs:
+            return
+        if brake.pruned:
+            raise Stop("pruned")
+        if brake.at_epoch or brake.should_stop():
+            raise Stop("asked to stop")
+
+    notes: list[str] = []
+    try:
+        try:
+            done = _train(task, after_epoch, brake, proxy)
+        except StudyError as error:
+            if own_trouble or not task.continued or shortage(Path(str(task.checkpoint))):
+                raise
+            # A damaged checkpoint, or one of other hardware, shall not cost the trial.
+            notes.append(f"trained from the start, since {error}")
+            shutil.rmtree(str(task.checkpoint))
+            done = _train(task, after_epoch, brake, proxy)
+    except Exception as error:
+        if own_trouble:
+            raise own_trouble[0] from None
+        return _ended(task, brake, error)
+    return Result(
+        Outcome.COMPLETE,
+        score=done.score,
+        objectives=(done.score, *task.costs),
+        metrics=_metrics(done, notes),
+        backend=done.backend,
+        dtype=done.dtype,
+    )
+
+
+def _train(
+    task: Attempt, report: Callable[[EpochMetrics], None], brake: Brake, proxy: Proxy | None
+) -> ProxyResult:
+    from backbones.config import BackboneConfig
+    from nas.study.recipe import Recipe
+
+    with _backend(task.backend):
+        return (proxy or _default_proxy())(
+            BackboneConfig.model_validate(dict(task.config)),
+            Recipe.model_validate(dict(task.recipe)),
+            seed=task.seed,
+            device=task.device,
+            report=report,
+            checkpoint=task.checkpoint,
+            should_stop=brake.should_stop,
+        )
+
+
+def _default_proxy() -> Proxy:
+    from nas.training import train_proxy
+
+    return train_proxy
+
+
+def _backend(name: str) -> AbstractContextManager[Any]:
+    if name == "auto":
+        return nullcontext()
+    from kernels import use_backend
+
+    return use_backend(name)
+
+
+def _ended(task: Attempt, brake: Brake, error: Exception) -> Result:
+    if isinstance(error, (StudyError, OSError)) and task.checkpoint is not None:
+        short = shortage(Path(task.checkpoint))
+        if short is not None:
+            raise Interrupted(short) from None
+    outcome = classify(error)
+    last = brake.history[-1] if brake.history else None
+    if outcome is Outcome.PRUNED:
+        if brake.pruned and last is not None:
+            return pruned(task, last)
+        if not brake.timed_out:
+            raise Interrupted(brake.at_once or "asked to stop") from None
+        outcome = Outcome.TIMEOUT
+        said = f"not finished within {task.timeout_s:g} s"
+    else:
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+    lines = "".join(traceback.format_exception(error))
+    return Result(
+        outcome,
+        metrics=None if last is None else {"epochs": last.epoch, "seconds": last.seconds},
+        objectives=(0.0, *task.costs),
+        error=said[:1000],
+        traceback=lines[-_LONGEST_TRACEBACK:],
+    )
+
+
+def pruned(task: Attempt, last: EpochMetrics) -> Result:
+    """Return the result of a design that was ended after an epoch; its score is of that epoch."""
+    from nas.study.recipe import Recipe
+
+    recipe = Recipe.model_validate(dict(task.recipe))
+    score = epoch_score(recipe, last.val_top1, last.val_loss)
+    return Result(
+        Outcome.PRUNED,
+        score=score,
+        objectives=(score, *task.costs),
+        metrics={"epochs": last.epoch, "top1": last.val_top1, "seconds": last.seconds},
+    )
+
+
+def free_memory() -> None:
+    """Give a finished model's memory back: to the next trial, and to others on the same GPU."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _metrics(done: ProxyResult, notes: list[str]) -> dict[str, Any]:
+    metrics = asdict(done)
+    metrics["notes"] = [*done.notes, *notes]
+    return metrics

@@ -1,0 +1,86 @@
+"""One recorded trial, trained again alone: does its score come out the same?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from nas.driver.clock import Clock
+from nas.driver.studies import Study, open_study
+from nas.errors import StudyError
+from nas.executors.attempt import Brake, Proxy, carry_out
+from nas.store import history as journal
+from nas.store.tables import Run
+from nas.study.attempts import Attempt, Lease
+from nas.study.outcomes import Outcome
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """A recorded trial, trained again alone. same: whether the scores are equal bit for bit."""
+
+    study: str
+    trial: int
+    outcome: str
+    recorded: float | None
+    score: float | None
+    same: bool
+    backend: str | None
+    error: str | None
+
+
+def rerun_trial(
+    name: str, storage: str, trial: int, *, proxy: Proxy | None = None, clock: Clock | None = None
+) -> Rerun:
+    """Train one recorded trial again, alone, from its row; the database is left as it is.
+
+    Raises: StudyError for an unknown study or trial.
+    """
+    study = open_study(name, storage, clock=clock)
+    try:
+        task, recorded = study.store.read(lambda s: _recorded(s, study, trial))
+    finally:
+        study.close()
+    result = carry_out(task, lambda _: None, Brake(), proxy)
+    return Rerun(
+        study=name,
+        trial=trial,
+        outcome=result.outcome.value,
+        recorded=recorded,
+        score=result.score,
+        same=result.score == recorded,
+        backend=result.backend,
+        error=result.error,
+    )
+
+
+def _recorded(session: Session, study: Study, trial: int) -> tuple[Attempt, float | None]:
+    query = select(Run).where(Run.study_id == study.id, Run.trial_number == trial, Run.newest)
+    run = session.scalars(query).one_or_none()
+    if run is None:
+        raise StudyError(
+            f"study {study.name!r} has no trial {trial}; `show {study.name}` lists them"
+        )
+    design = journal.architecture(session, run)
+    task = Attempt(
+        lease=Lease(run.id, "rerun", 0),
+        trial=trial,
+        attempt=run.attempt,
+        role=run.role,
+        label=run.label,
+        kind=run.kind,
+        fingerprint=run.fingerprint,
+        flops=design.flops,
+        params=design.params,
+        config=design.config,
+        recipe=study.settings.recipe.halved(run.halvings).to_dict(),
+        seed=run.seed,
+        device=run.device or study.settings.device,
+        # What "auto" stood for then; the same trial must run on the same kernels.
+        backend=run.backend or study.settings.backend,
+        checkpoint=None,
+    )
+    # A pruned trial stopped early; a whole training has no score of it to meet.
+    return task, run.score if run.state == Outcome.COMPLETE.value else None

@@ -1,0 +1,1 @@
+"""What a search leaves behind to be used elsewhere."""

@@ -1,0 +1,282 @@
+"""What to try next: a strategy's wish, made feasible, as plain data.
+
+A proposal is a function of the study's seed, its index and the history before it. The history
+is read from the database, so any driver makes the same proposal at the same point, and one that
+continues a study goes on as the one before would have.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from optuna.distributions import BaseDistribution
+from optuna.study import Study as OptunaStudy
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+import backbones
+from nas.errors import BudgetError
+from nas.planning.strategies import make_sampler
+from nas.planning.strategies.encoding import ROLE, distributions, encode
+from nas.planning.strategies.history import History
+from nas.study.outcomes import Outcome
+from nas.study.proposals import BASELINE, CANDIDATE, REPLAY, Entry, NewProposal
+from nas.study.settings import OBJECTIVES, Settings
+from search_spaces import Band, fit_widths
+from search_spaces.errors import SpaceError, UnreachableError
+
+if TYPE_CHECKING:
+    from backbones.config import BackboneConfig
+    from search_spaces.choices import Choice
+
+# Wishes that come to nothing (out of the band, being trained) before the strategy is overruled
+# by uniform draws, and before giving up.
+OWN_TRIES, ALL_TRIES = 20, 40
+# After so many replays in a row the strategy goes in circles: a uniform draw is mixed in.
+CIRCLING = 8
+# After so many, there is nothing left to find.
+EXHAUSTED = 200
+
+_PENDING, _TRIES = "scannas:pending", "scannas:tries"
+# An outcome that is a property of the design, told to the strategy as the worst score there is.
+_WORST = frozenset(o.value for o in (Outcome.NAN, Outcome.OOM, Outcome.TIMEOUT))
+_STATES = {"running": TrialState.RUNNING, "waiting": TrialState.RUNNING} | {
+    o.value: TrialState.FAIL for o in Outcome
+}
+_STATES |= {Outcome.COMPLETE.value: TrialState.COMPLETE, Outcome.PRUNED.value: TrialState.PRUNED}
+_STATES |= {state: TrialState.COMPLETE for state in _WORST}
+# Samplers never look at times; Optuna only insists that they exist.
+_SOME_TIME = datetime(2000, 1, 1)
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """There is no proposal to make. final: whether there never will be one."""
+
+    reason: str
+    final: bool
+
+
+class Planner:
+    """Keeps the history of a study in memory and proposes what comes next."""
+
+    def __init__(self, name: str, settings: Settings, memory: dict[str, Any] | None) -> None:
+        self.settings = settings
+        directions = [
+            StudyDirection.MAXIMIZE if OBJECTIVES[o] else StudyDirection.MINIMIZE
+            for o in settings.objectives
+        ]
+        self.history = History(name, directions)
+        self.history.memory = dict(memory or {})
+        self.distributions = distributions(settings.space)
+        self.pending: set[int] = set()
+        self.in_flight: set[str] = set()
+        self.candidates: set[str] = set()
+        self.replays_in_a_row = 0
+        self._shared: dict[tuple[str, ...], dict[str, BaseDistribution]] = {}
+        self._unended: dict[int, str] = {}
+
+    @property
+    def known(self) -> int:
+        """How many proposals the history holds."""
+        return len(self.history.trials)
+
+    def learn(self, entries: list[Entry]) -> None:
+        """Take over new proposals and those that have moved on, in the order of their index."""
+        for entry in entries:
+            new = entry.index == self.known
+            self.history.put(self._trial(entry))
+            if entry.ended:
+                self._unended.pop(entry.index, None)
+            else:
+                self._unended[entry.index] = entry.fingerprint
+            if entry.role == CANDIDATE:
+                self.candidates.add(entry.fingerprint)
+            if new and entry.role != BASELINE:
+                circled = entry.role == REPLAY
+                self.replays_in_a_row = self.replays_in_a_row + 1 if circled else 0
+        self.pending = set(self._unended)
+        self.in_flight = set(self._unended.values())
+
+    def candidate(self) -> NewProposal | Nothing:
+        """Return the next design of the strategy.
+
+        Raises: SpaceError or BudgetError when no design of the space fits the budget.
+        """
+        space = self.settings.space
+        if self.replays_in_a_row >= EXHAUSTED or len(self.candidates) >= space.size:
+            return Nothing(
+                f"space {space.name!r} holds no further design: all proposals have been trained",
+                final=True,
+            )
+        band = self.settings.budget.bands[0]
+        why: Exception | None = None
+        blocked = False
+        for tries in range(ALL_TRIES):
+            circling = self.replays_in_a_row >= CIRCLING and self.replays_in_a_row % 2 == 0
+            own = tries < OWN_TRIES and not circling
+            strategy = self.settings.strategy if own else "random"
+            choices, kind = self._ask(strategy, tries)
+            try:
+                proposal = self._feasible(choices, kind if own else "uniform", tries)
+            except (SpaceError, BudgetError) as error:
+                if why is None or _miss(error, band) < _miss(why, band):
+                    why = error
+                continue
+            if proposal.fingerprint not in self.in_flight:
+                return proposal
+            blocked = True
+        if blocked:
+            return Nothing("every design that is proposed is being trained already", final=False)
+        assert why is not None
+        raise why
+
+    def baseline(self, preset: str) -> NewProposal:
+        """Return a published design with its widths refitted to the budget.
+
+        Raises: SpaceError when no width of it lies in the budget.
+        """
+        s = self.settings
+        config = fit_widths(
+            s.space.point(preset),
+            s.budget.bands,
+            image_size=s.image_size,
+            convention=s.budget.convention,
+        )
+        try:
+            choices = s.space.choices_of(config)
+        except SpaceError:
+            choices = {}  # trained for comparison, but no parent to a strategy
+        return self._proposal(config, choices, role=BASELINE, kind="preset", label=preset)
+
+    def _ask(self, strategy: str, tries: int) -> tuple[dict[str, Any], str]:
+        """Let a strategy make a point of the space."""
+        space = self.settings.space
+        seed = proposal_seed(self.settings.seed, self.known, tries)
+        sampler = make_sampler(strategy, space, seed)
+        if hasattr(sampler, "skip"):
+            sampler.skip = tries
+        # A study object caches trials for the length of one proposal.
+        study = OptunaStudy(self.history.name, self.history, sampler=sampler)
+        draft = FrozenTrial(
+            number=self.known,
+            trial_id=self.known,
+            state=TrialState.RUNNING,
+            value=None,
+            datetime_start=_SOME_TIME,
+            datetime_complete=None,
+            params={},
+            distributions={},
+            user_attrs={},
+            system_attrs={},
+            intermediate_values={},
+        )
+        self.history.draft = draft.system_attrs
+        sampler.before_trial(study, draft)
+        relative = sampler.sample_relative(
+            study, draft, sampler.infer_relative_search_space(study, draft)
+        )
+
+        def decide(name: str, choice: Choice) -> Any:
+            value = relative.get(name)
+            if name not in relative:
+                value = sampler.sample_independent(study, draft, name, self.distributions[name])
+            draft.params[name] = value
+            draft.distributions[name] = self.distributions[name]
+            return choice.decode(value)
+
+        choices = space.from_decider(decide)
+        return choices, str(getattr(sampler, "kind", strategy))
+
+    def _feasible(self, choices: dict[str, Any], kind: str, tries: int) -> NewProposal:
+        s = self.settings
+        config = s.space.build(
+            choices, s.budget.bands, image_size=s.image_size, convention=s.budget.convention
+        )
+        return self._proposal(config, choices, role=CANDIDATE, kind=kind, tries=tries)
+
+    def _proposal(
+        self,
+        config: BackboneConfig,
+        choices: dict[str, Any],
+        *,
+        role: str,
+        kind: str,
+        label: str | None = None,
+        tries: int = 0,
+    ) -> NewProposal:
+        s = self.settings
+        cost = backbones.cost(config, s.image_size, s.budget.convention)
+        if not s.budget.admits(flops=cost.flops, params=cost.params):
+            raise BudgetError(
+                f"a design of space {s.space.name!r} costs {cost.flops:.4g} FLOPs and "
+                f"{cost.params:.4g} parameters, outside of {' and '.join(s.budget.text)}"
+            )
+        # With the trials that were unfinished then, the proposal can be made again from the rows.
+        attached = dict(self.history.draft) if role == CANDIDATE else {}
+        attached |= {_PENDING: sorted(self.pending), _TRIES: tries}
+        return NewProposal(
+            index=self.known,
+            role=role,
+            kind=kind,
+            label=label,
+            fingerprint=config.fingerprint(),
+            config=config.to_dict(),
+            flops=cost.flops,
+            params_count=cost.params,
+            convention=s.budget.convention,
+            image_size=s.image_size,
+            params=encode(s.space, choices),
+            choices=choices,
+            sampler=attached,
+        )
+
+    def _trial(self, entry: Entry) -> FrozenTrial:
+        state = _STATES[entry.state]
+        values: list[float] | None = None
+        if entry.state in _WORST:
+            # Only the first objective is measured; a failure is no worse in the others.
+            values = [0.0, *(entry.objectives or [0.0] * len(self.history.directions))[1:]]
+        elif state in (TrialState.COMPLETE, TrialState.PRUNED):
+            values = entry.objectives
+        single = values is not None and len(values) == 1
+        steps = {}
+        if state is TrialState.PRUNED and values and single:
+            steps = {entry.epochs: values[0]}
+        return FrozenTrial(
+            number=entry.index,
+            trial_id=entry.index,
+            state=state,
+            value=None,
+            values=values if state is TrialState.COMPLETE or single else None,
+            datetime_start=_SOME_TIME,
+            datetime_complete=None if state is TrialState.RUNNING else _SOME_TIME,
+            params=entry.params,
+            distributions=self._distributions(tuple(entry.params)),
+            user_attrs={ROLE: entry.role},
+            system_attrs=entry.sampler,
+            intermediate_values=steps,
+        )
+
+    def _distributions(self, names: tuple[str, ...]) -> dict[str, BaseDistribution]:
+        """Return one shared mapping for all trials with the same active choices."""
+        if names not in self._shared:
+            self._shared[names] = {n: self.distributions[n] for n in names}
+        return self._shared[names]
+
+
+def _miss(error: Exception | None, band: Band) -> float:
+    """Return how far out of the band a design was, as the logarithm of a factor."""
+    if not isinstance(error, UnreachableError):
+        return math.inf
+    return abs(math.log(max(error.spent, 1) / band.hi))
+
+
+def proposal_seed(study_seed: int, index: int, tries: int) -> int:
+    """Return the seed of one try at one proposal; below 2**32, as numpy's old generators want."""
+    text = f"proposal/{study_seed}/{index}/{tries}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")

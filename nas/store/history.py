@@ -1,0 +1,83 @@
+"""Reading a study's proposals back, for the strategies and for whoever continues it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from nas.errors import StudyError
+from nas.store.tables import NEWEST, Architecture, Run, Study
+from nas.study.attempts import ENDED
+from nas.study.proposals import Entry
+
+
+def entries(
+    session: Session, study_id: int, after: int = -1, also: Iterable[int] = ()
+) -> list[Entry]:
+    """Return the newest attempt of each proposal beyond index `after`, and of ended ones in `also`.
+
+    A strategy learns nothing from one in `also` before it has ended, and hundreds may be training.
+    """
+    mine = Run.study_id == study_id
+    states = select(Run.proposal, Run.state).where(mine, Run.proposal.in_(list(also)), NEWEST)
+    ended = [row.proposal for row in session.execute(states) if row.state in ENDED]
+    # Two questions: joined by "or" they would be answered by reading the whole study.
+    wanted = (Run.proposal.in_(ended), Run.proposal > after)
+    found = [entry for where in wanted for entry in _select(session, study_id, where)]
+    return sorted(found, key=lambda entry: entry.index)
+
+
+def _select(session: Session, study_id: int, wanted: Any) -> list[Entry]:
+    query = select(
+        Run.proposal,
+        Run.role,
+        Run.state,
+        Run.fingerprint,
+        Run.params,
+        Run.sampler,
+        Run.objectives,
+        Run.metrics,
+    ).where(Run.study_id == study_id, NEWEST, wanted)
+    return [
+        Entry(
+            index=row.proposal,
+            role=row.role,
+            state=row.state,
+            fingerprint=row.fingerprint,
+            params=row.params,
+            sampler=row.sampler,
+            objectives=row.objectives,
+            epochs=int((row.metrics or {}).get("epochs", 0)),
+        )
+        for row in session.execute(query)
+    ]
+
+
+def find_study(session: Session, name: str, shown: str) -> Study:
+    """Return a study by its name.
+
+    Raises: StudyError for an unknown name, with the nearest known one.
+    """
+    import difflib
+
+    study = session.scalars(select(Study).where(Study.name == name)).one_or_none()
+    if study is None:
+        names = list(session.scalars(select(Study.name)))
+        near = difflib.get_close_matches(name, names, 1, 0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else "; `studies` lists them"
+        raise StudyError(f"no study {name!r} in {shown}{hint}")
+    return study
+
+
+def architecture(session: Session, run: Run) -> Architecture:
+    """Return the design of a run."""
+    return session.get_one(Architecture, run.architecture_id)
+
+
+def baseline_labels(session: Session, study_id: int) -> set[str]:
+    """Return the presets that have been proposed as baselines."""
+    query = select(Run.label).where(Run.study_id == study_id, Run.label.is_not(None))
+    return {label for label in session.scalars(query) if label is not None}

@@ -1,0 +1,400 @@
+"""What a database holds, as plain data for tables and JSON.
+
+Reading needs SQLAlchemy alone: no torch, no optuna. Every function makes a fixed number of
+queries, whatever the size of the study.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Row, func, select
+from sqlalchemy.orm import Session
+
+from nas.driver.clock import SystemClock
+from nas.driver.disk import shortage
+from nas.errors import StudyError
+from nas.store.history import find_study
+from nas.store.session import opened
+from nas.store.tables import Architecture, Environment, Epoch, Run, Study
+from nas.study.attempts import ENDED, RUNNING, WAITING
+from nas.study.outcomes import Outcome
+from nas.study.proposals import BASELINE, CANDIDATE, REPLAY
+
+COMPLETE = Outcome.COMPLETE.value
+PARETO_COSTS = ("flops", "params")
+# Below so many times the top-1 of a guess, a network has not begun to learn.
+LEARNED = 3.0
+_ROW = (
+    Run.trial_number,
+    Run.role,
+    Run.label,
+    Run.kind,
+    Run.state,
+    Run.score,
+    Run.fingerprint,
+    Run.attempt,
+    Run.started_at,
+    Run.finished_at,
+    Run.backend,
+    Run.device,
+    Run.error,
+    Run.metrics,
+    Architecture.flops,
+    Architecture.params,
+)
+
+
+def studies(storage: str) -> list[dict[str, Any]]:
+    """Return every study, newest first: name, space, budget, progress, best score.
+
+    Raises: StoreError.
+    """
+    with opened(storage) as store:
+        return store.read(_studies)
+
+
+def summary(study: str, storage: str, *, top: int = 10) -> dict[str, Any]:
+    """Return a study's best candidates, its baselines, and the Pareto fronts.
+
+    The keys: study (settings and counts), leaderboard (rows by score), baselines, pareto (per
+    cost, rows by falling score), best (a row or None), beats (baselines that have learned and
+    that the best one beats). learned, of a row: whether its top-1 is well above chance.
+    Raises: StoreError; StudyError for an unknown study.
+    """
+    with opened(storage) as store:
+        return store.read(lambda s: _summary(s, find_study(s, study, store.shown), top))
+
+
+def trial(study: str, storage: str, number: int) -> dict[str, Any]:
+    """Return one trial in full: config, choices, recipe, epochs, attempts, environment.
+
+    Raises: StoreError; StudyError for an unknown study or trial.
+    """
+    with opened(storage) as store:
+        return store.read(
+            lambda s: _trial(s, find_study(s, study, store.shown), number, store.shown)
+        )
+
+
+def status(study: str, storage: str, *, now: float | None = None) -> dict[str, Any]:
+    """Return what runs, what waits, what failed by class, the time left, the last activity.
+
+    blocked: why no trial can start (a full disk, no resources). advice: what to do. Or None each.
+    now: seconds since 1970; the present by default.
+    Raises: StoreError; StudyError for an unknown study.
+    """
+    at = time.time() if now is None else now
+    with opened(storage) as store:
+        found = store.read(lambda s: _status(s, find_study(s, study, store.shown), at))
+        # A disk that is full may have kept the driver from saying so.
+        if found["blocked"] is None and store.path is not None:
+            found["blocked"] = shortage(store.path.parent)
+        return found
+
+
+def _studies(session: Session) -> list[dict[str, Any]]:
+    counted: dict[int, dict[str, int]] = {}
+    query = select(Run.study_id, Run.role, Run.state, func.count()).where(Run.newest)
+    for study_id, role, state, n in session.execute(
+        query.group_by(Run.study_id, Run.role, Run.state)
+    ):
+        counts = counted.setdefault(study_id, {"done": 0, "running": 0})
+        if role == CANDIDATE and state in ENDED:
+            counts["done"] += n
+        if state == RUNNING:
+            counts["running"] += n
+    best: dict[int, float | None] = {}
+    scores = select(Run.study_id, func.max(Run.score)).where(Run.newest, Run.state == COMPLETE)
+    for study_id, score in session.execute(scores.group_by(Run.study_id)):
+        best[study_id] = score
+    return [
+        {
+            "study": row.name,
+            "space": row.space_name,
+            "budget": row.settings["budget"],
+            "strategy": row.settings["strategy"],
+            "trials": row.trials,
+            **counted.get(row.id, {"done": 0, "running": 0}),
+            "best_score": best.get(row.id),
+            "created_at": row.created_at,
+        }
+        for row in session.scalars(select(Study).order_by(Study.created_at.desc(), Study.id))
+    ]
+
+
+def _about(study: Study) -> dict[str, Any]:
+    return {
+        "study": study.name,
+        "space": study.space_name,
+        "space_version": study.space_version,
+        "trials": study.trials,
+        "seed": study.seed,
+        "created_at": study.created_at,
+        **study.settings,
+    }
+
+
+def _rows(session: Session, query: Any) -> list[dict[str, Any]]:
+    joined = query.join(Architecture, Architecture.id == Run.architecture_id)
+    return [_row(row) for row in session.execute(joined)]
+
+
+def _row(row: Row[Any]) -> dict[str, Any]:
+    data = dict(row._mapping)
+    started, finished = data.pop("started_at"), data["finished_at"]
+    metrics = data.pop("metrics") or {}
+    data["learned"] = metrics.get("top1", 1.0) >= LEARNED * metrics.get("chance", 0.0)
+    data["trial"] = data.pop("trial_number")
+    data["seconds"] = None if started is None or finished is None else finished - started
+    return data
+
+
+def _of(study: Study, *roles: str) -> Any:
+    return select(*_ROW).where(Run.study_id == study.id, Run.newest, Run.role.in_(roles))
+
+
+def _summary(session: Session, study: Study, top: int) -> dict[str, Any]:
+    by_score = (Run.score.desc(), Run.proposal)
+    done = _of(study, CANDIDATE).where(Run.state == COMPLETE)
+    leaders = _rows(session, done.order_by(*by_score).limit(top))
+    baselines = _rows(session, _of(study, BASELINE).order_by(*by_score))
+    # PostgreSQL sorts missing scores first, SQLite last.
+    baselines.sort(key=lambda r: (r["score"] is None, -(r["score"] or 0.0)))
+    best = leaders[0] if leaders else None
+    scored = [b for b in baselines if b["score"] is not None and b["learned"]]
+    return {
+        "study": _about(study) | {"counts": _counts(session, study)},
+        "leaderboard": leaders,
+        "baselines": baselines,
+        "pareto": _pareto(session, study),
+        "best": best,
+        "beats": [b["label"] for b in scored if best is not None and b["score"] < best["score"]],
+    }
+
+
+def _counts(session: Session, study: Study) -> dict[str, int]:
+    """Return how many trials there are by state, replays counted apart."""
+    query = (
+        select(Run.role, Run.state, func.count())
+        .where(Run.study_id == study.id, Run.newest)
+        .group_by(Run.role, Run.state)
+    )
+    counts: dict[str, int] = {}
+    for role, state, n in session.execute(query):
+        key = REPLAY if role == REPLAY else state
+        counts[key] = counts.get(key, 0) + n
+    return counts
+
+
+def _pareto(session: Session, study: Study) -> dict[str, list[dict[str, Any]]]:
+    """Return, per cost, the trials that no other one beats in score at no higher cost."""
+    query = (
+        select(Run.id, Run.score, Architecture.flops, Architecture.params)
+        .join(Architecture, Architecture.id == Run.architecture_id)
+        .where(
+            Run.study_id == study.id,
+            Run.newest,
+            Run.state == COMPLETE,
+            Run.role.in_((CANDIDATE, BASELINE)),
+        )
+    )
+    points = session.execute(query).all()
+    fronts = {
+        cost: front([(p.id, p.score, getattr(p, cost)) for p in points]) for cost in PARETO_COSTS
+    }
+    wanted = {run_id for ids in fronts.values() for run_id in ids}
+    found: dict[int, dict[str, Any]] = {}
+    shown = select(Run.id, *_ROW).where(Run.id.in_(wanted))
+    for row in _rows(session, shown):
+        found[row.pop("id")] = row
+    return {cost: [found[i] for i in ids] for cost, ids in fronts.items()}
+
+
+def front(points: Iterable[tuple[int, float, float]]) -> list[int]:
+    """Return the ids of (id, score, cost) points on the Pareto front, best score first.
+
+    Of equal points the first one stands for all.
+    """
+    kept: list[int] = []
+    cheapest = float("inf")
+    for run_id, _, cost in sorted(points, key=lambda p: (-p[1], p[2], p[0])):
+        if cost < cheapest:
+            kept.append(run_id)
+            cheapest = cost
+    return kept
+
+
+def _trial(session: Session, study: Study, number: int, storage: str) -> dict[str, Any]:
+    query = (
+        select(Run)
+        .where(Run.study_id == study.id, Run.trial_number == number)
+        .order_by(Run.attempt.desc())
+    )
+    attempts = list(session.scalars(query))
+    if not attempts:
+        raise StudyError(
+            f"study {study.name!r} has no trial {number}; `show {study.name}` lists them"
+        )
+    run = attempts[0]
+    design = session.get_one(Architecture, run.architecture_id)
+    ids = [a.id for a in attempts]
+    epochs = session.execute(
+        select(Epoch.epoch, Epoch.metrics)
+        .where(Epoch.run_id.in_(ids))
+        .order_by(Epoch.epoch, Epoch.run_id)
+    )
+    environment = None
+    if run.environment_id is not None:
+        environment = session.get_one(Environment, run.environment_id).facts
+    again = f"python cli.py run-trial {study.name} {number}"
+    return {
+        "study": study.name,
+        "trial": number,
+        "role": run.role,
+        "label": run.label,
+        "kind": run.kind,
+        "state": run.state,
+        "score": run.score,
+        "objectives": run.objectives,
+        "metrics": run.metrics,
+        "fingerprint": run.fingerprint,
+        "config": design.config,
+        "choices": run.choices,
+        "flops": design.flops,
+        "params": design.params,
+        "convention": design.convention,
+        "image_size": design.image_size,
+        "space": study.space_name,
+        "space_version": run.space_version,
+        "recipe": study.settings["recipe"],
+        "halvings": run.halvings,
+        "seed": run.seed,
+        "replay_of": _number_of(session, run.replay_of),
+        "backend": run.backend,
+        "device": run.device,
+        "dtype": run.dtype,
+        "environment": environment,
+        # A later attempt has the last word on an epoch.
+        "epochs": list({epoch: metrics for epoch, metrics in epochs}.values()),
+        "attempts": [_attempt(a) for a in reversed(attempts)],
+        "error": run.error,
+        "traceback": run.traceback,
+        "rerun": again if storage.endswith("runs/nas.db") else f"{again} --storage {storage}",
+    }
+
+
+def _number_of(session: Session, run_id: int | None) -> int | None:
+    return None if run_id is None else session.get_one(Run, run_id).trial_number
+
+
+def _attempt(run: Run) -> dict[str, Any]:
+    return {
+        "attempt": run.attempt,
+        "state": run.state,
+        "owner": run.lease_owner,
+        "started_at": run.started_at,
+        "finished_at": run.finished_at,
+        "halvings": run.halvings,
+        "error": run.error,
+    }
+
+
+def _status(session: Session, study: Study, now: float) -> dict[str, Any]:
+    running = _running(session, study, now)
+    counts = _counts(session, study)
+    done = session.scalar(
+        select(func.count()).where(
+            Run.study_id == study.id, Run.newest, Run.role == CANDIDATE, Run.state.in_(ENDED)
+        )
+    )
+    seconds = session.scalar(
+        select(func.avg(Run.finished_at - Run.started_at)).where(
+            Run.study_id == study.id, Run.newest, Run.state == COMPLETE, Run.role != REPLAY
+        )
+    )
+    left = max(0, study.trials - (done or 0))
+    alive = [r for r in running if not r["stale"]]
+    eta = None if seconds is None or not alive else left * seconds / len(alive)
+    return {
+        "study": study.name,
+        "trials": study.trials,
+        "done": done or 0,
+        "running": running,
+        "waiting": counts.get(WAITING, 0),
+        "failed": {
+            o.value: counts[o.value]
+            for o in Outcome
+            if o not in (Outcome.COMPLETE, Outcome.PRUNED) and o.value in counts
+        },
+        "complete": counts.get(COMPLETE, 0),
+        "pruned": counts.get(Outcome.PRUNED.value, 0),
+        "replayed": counts.get(REPLAY, 0),
+        "seconds_per_trial": seconds,
+        "eta_s": 0.0 if left == 0 and not running else eta,
+        "last_activity_s": _silence(session, study, now),
+        "blocked": study.blocked,
+        "advice": _advice(study, running, left, counts),
+    }
+
+
+def _running(session: Session, study: Study, now: float) -> list[dict[str, Any]]:
+    last = (
+        select(Epoch.run_id, func.max(Epoch.epoch).label("epoch"), func.max(Epoch.at).label("at"))
+        .group_by(Epoch.run_id)
+        .subquery()
+    )
+    query = (
+        select(Run, last.c.epoch, last.c.at)
+        .outerjoin(last, last.c.run_id == Run.id)
+        .where(Run.study_id == study.id, Run.newest, Run.state == RUNNING)
+        .order_by(Run.proposal)
+    )
+    return [
+        {
+            "trial": run.trial_number,
+            "role": run.role,
+            "label": run.label,
+            "attempt": run.attempt,
+            "epoch": epoch or 0,
+            "epochs": study.settings["recipe"]["epochs"],
+            "owner": run.lease_owner,
+            "running_s": None if run.started_at is None else now - run.started_at,
+            "stale": _is_gone(run, now),
+        }
+        for run, epoch, at in session.execute(query)
+    ]
+
+
+def _is_gone(run: Run, now: float) -> bool:
+    """Whether the driver of a run is known to be dead, or has not renewed its lease."""
+    if run.lease_owner is not None and SystemClock().is_dead(run.lease_owner):
+        return True
+    return run.lease_expires is not None and run.lease_expires < now
+
+
+def _silence(session: Session, study: Study, now: float) -> float | None:
+    """Return how many seconds ago anything was written for a study."""
+    mine = Run.study_id == study.id
+    times = session.execute(
+        select(func.max(Run.created_at), func.max(Run.started_at), func.max(Run.finished_at)).where(
+            mine
+        )
+    ).one()
+    epochs = select(func.max(Epoch.at)).join(Run, Run.id == Epoch.run_id)
+    epoch = session.scalar(epochs.where(mine, Run.state == RUNNING))
+    seen = [t for t in (*times, epoch) if t is not None]
+    return now - max(seen) if seen else None
+
+
+def _advice(
+    study: Study, running: Sequence[dict[str, Any]], left: int, counts: dict[str, int]
+) -> str | None:
+    """Return what a user should do, if anything."""
+    if any(r["stale"] for r in running):
+        return f"a driver has gone silent; `resume {study.name}` continues its trials"
+    if not running and (left or counts.get(WAITING)):
+        return f"nothing is running; `resume {study.name}` continues"
+    return None

@@ -1,0 +1,1 @@
+"""What a study is: its settings, its budget, what is proposed and how an attempt can end."""

@@ -1,0 +1,94 @@
+"""A driver that kills itself at a chosen point of a trial's life; run by the crash tests.
+
+    python crashing_driver.py URL STUDY POINT NTH LOG
+
+Kills this process with SIGKILL the NTH time that POINT is passed; without a point it runs on.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parents[1])]
+
+from doubles import FakeProxy  # noqa: E402
+
+from nas.driver.optuna_copy import Projection  # noqa: E402
+from nas.driver.studies import open_study, run  # noqa: E402
+from nas.store import leases, runs  # noqa: E402
+
+passed = 0
+
+
+def kill_at(nth: int):
+    """Return a function that kills this process when it is called for the nth time."""
+
+    def die() -> None:
+        global passed
+        passed += 1
+        if passed == nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return die
+
+
+def before(owner, name, die):
+    plain = getattr(owner, name)
+    setattr(owner, name, lambda *a, **k: (die(), plain(*a, **k))[1])
+
+
+def after(owner, name, die):
+    plain = getattr(owner, name)
+    setattr(owner, name, lambda *a, **k: (plain(*a, **k), die())[0])
+
+
+class Proxy(FakeProxy):
+    """Calls `hook` in the middle of every epoch, `late` between checkpoint and report."""
+
+    hook = staticmethod(lambda: None)
+    late = staticmethod(lambda: None)
+
+    def __call__(self, *args, report, should_stop=lambda: False, **kwargs):
+        def reporting(metrics):
+            self.late()
+            report(metrics)
+
+        def asked():
+            self.hook()
+            return should_stop()
+
+        return super().__call__(*args, report=reporting, should_stop=asked, **kwargs)
+
+
+# Where a driver may die, in the order in which a trial passes them. A name "in ..." is inside of
+# a transaction that was not committed.
+POINTS = {
+    "in insert": lambda die, proxy: after(runs, "propose", die),
+    "after insert": lambda die, proxy: before(Projection, "create", die),
+    "after copy": lambda die, proxy: before(runs, "set_trial_number", die),
+    "before training": lambda die, proxy: after(Projection, "create", die),
+    "mid-epoch": lambda die, proxy: setattr(proxy, "hook", die),
+    "between checkpoint and metric": lambda die, proxy: setattr(proxy, "late", die),
+    "in metric": lambda die, proxy: after(leases, "record_epoch", die),
+    "in result": lambda die, proxy: after(leases, "finish", die),
+    "after result": lambda die, proxy: before(Projection, "tell", die),
+    "after tell": lambda die, proxy: before(runs, "mark_told", die),
+}
+
+
+def main() -> None:
+    url, study, point, nth, log = sys.argv[1:6]
+    seconds = float(os.environ.get("EPOCH_SECONDS", "0"))
+    proxy = Proxy(log=Path(log), seconds=seconds)
+    if point:
+        POINTS[point](kill_at(int(nth)), proxy)
+    finished = run(open_study(study, url), proxy=proxy)
+    print(finished.reason, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""Whose process is alive."""
+
+import os
+import subprocess
+import sys
+
+from nas.driver.clock import SystemClock
+
+
+def test_own_process_is_alive_and_ids_differ():
+    clock = SystemClock()
+    first, second = clock.owner(), clock.owner()
+    assert first != second
+    assert not clock.is_dead(first)
+
+
+def test_ended_process_is_dead():
+    code = "from nas.driver.clock import SystemClock; print(SystemClock().owner())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert SystemClock().is_dead(done.stdout.strip())
+
+
+def test_reused_process_id_is_another_process():
+    clock = SystemClock()
+    machine, pid, start, token = clock.owner().rsplit("/", 3)
+    assert int(pid) == os.getpid()
+    assert clock.is_dead(f"{machine}/{pid}/{int(start) - 1}/{token}")
+
+
+def test_process_of_another_machine_is_never_known_to_be_dead():
+    clock = SystemClock()
+    _, pid, _, token = clock.owner().rsplit("/", 3)
+    assert not clock.is_dead(f"other/boot/ns/{pid}/1/{token}")
+    assert not clock.is_dead("nonsense")

@@ -1,0 +1,341 @@
+"""What one driver does with what another one left: time and death are those of a fake clock."""
+
+import pytest
+from doubles import FakeProxy, driver, new_study, score_of, settings
+from sqlalchemy import select
+
+from nas.driver.coordinator import Done, Wait
+from nas.driver.optuna_copy import Projection
+from nas.driver.progress import Recovered
+from nas.driver.studies import run
+from nas.store import runs
+from nas.store.leases import LEASE_S
+from nas.store.tables import Run
+from nas.study.attempts import LeaseLost, Result
+from nas.study.outcomes import Outcome
+
+
+@pytest.fixture
+def study(url, clock):
+    study = new_study(url, settings(trials=4), clock=clock)
+    yield study
+    study.close()
+
+
+def rows(study):
+    return study.store.read(lambda s: list(s.scalars(select(Run).order_by(Run.id))))
+
+
+def complete(task):
+    score = score_of(task.fingerprint)
+    return Result(Outcome.COMPLETE, score=score, objectives=(score,), metrics={"epochs": 3})
+
+
+def recovered(events):
+    return [e for e in events if isinstance(e, Recovered)]
+
+
+def trials_of(study):
+    import optuna
+
+    url = study.store.url.render_as_string(hide_password=False)
+    return optuna.load_study(study_name=study.name, storage=url).get_trials()
+
+
+def test_silent_driver_loses_its_trial_after_the_lease_and_not_before(study):
+    """R2: expiry gives the trial to another, once, and the late write is refused."""
+    first, events = driver(study), []
+    task = first.next()
+    second = driver(study, events.append)
+    other = second.next()
+    assert other.fingerprint != task.fingerprint
+    study.clock.time += LEASE_S - 1
+    second.renew(other)
+    assert rows(study)[0].state == "running"
+    study.clock.time += 2
+    taken = second.next()
+    assert (taken.fingerprint, taken.seed) == (task.fingerprint, task.seed)
+    assert (taken.trial, taken.attempt) == (task.trial, 2)
+    assert recovered(events) == [Recovered(adopted=0, requeued=1, lost=0, waiting=1)]
+    with pytest.raises(LeaseLost):
+        first.finish(task, complete(task))
+    second.finish(taken, complete(taken))
+    assert [r.state for r in rows(study)] == ["lost", "running", "complete"]
+    first.close()
+    second.close()
+
+
+def test_dead_driver_of_this_host_loses_its_trial_at_once(study):
+    """R1: after a SIGKILL nobody waits for the lease to run out."""
+    first = driver(study)
+    task = first.next()
+    study.clock.dead.add(first.owner)
+    second = driver(study)
+    taken = second.next()
+    assert (taken.fingerprint, taken.seed, taken.attempt) == (task.fingerprint, task.seed, 2)
+    first.close()
+    second.close()
+
+
+def test_renewed_trial_stays_with_its_driver(study):
+    first, second = driver(study), driver(study)
+    task = first.next()
+    for _ in range(5):
+        study.clock.time += LEASE_S - 1
+        first.renew(task)
+        answer = second.next()
+        assert isinstance(answer, Wait) or answer.fingerprint != task.fingerprint
+    first.finish(task, complete(task))
+    assert rows(study)[0].state == "complete"
+    first.close()
+    second.close()
+
+
+def test_trial_is_given_up_after_three_lost_attempts(study):
+    events = []
+    last = driver(study, events.append)
+    for attempt in (1, 2, 3):
+        dying = driver(study)
+        task = dying.next()
+        assert (task.trial, task.attempt) == (0, attempt)
+        study.clock.dead.add(dying.owner)
+        dying.close()
+    task = last.next()
+    assert task.trial == 1
+    assert [r.state for r in rows(study)] == ["lost", "lost", "lost", "running"]
+    assert recovered(events)[-1].lost == 1
+    trial = trials_of(study)[0]
+    assert (trial.state.name, trial.user_attrs["outcome"]) == ("FAIL", "lost")
+    last.close()
+
+
+def test_result_that_was_not_passed_on_is_adopted(study, monkeypatch):
+    first, events = driver(study), []
+    task = first.next()
+    with monkeypatch.context() as dying:
+        dying.setattr(Projection, "tell", lambda self, run: None)
+        first.finish(task, complete(task))
+    assert trials_of(study)[0].state.name == "RUNNING"
+    study.clock.dead.add(first.owner)
+    second = driver(study, events.append)
+    second.next()
+    assert recovered(events)[0].adopted == 1
+    assert trials_of(study)[0].value == score_of(task.fingerprint)
+    assert rows(study)[0].told
+    first.close()
+    second.close()
+
+
+@pytest.mark.parametrize("copied", [False, True], ids=["before the copy", "after the copy"])
+def test_row_without_its_optuna_trial_gets_one(study, monkeypatch, copied):
+    """A death between our row and Optuna's trial, or before the trial's number is noted."""
+    first = driver(study)
+
+    class Killed(BaseException):
+        pass
+
+    def die(*args, **kwargs):
+        raise Killed
+
+    with monkeypatch.context() as dying:
+        if copied:
+            dying.setattr(runs, "set_trial_number", die)
+        else:
+            dying.setattr(Projection, "create", die)
+        with pytest.raises(Killed):
+            first.next()
+    assert rows(study)[0].trial_number is None
+    assert len(trials_of(study)) == copied
+    study.clock.dead.add(first.owner)
+    second = driver(study)
+    task = second.next()
+    assert (task.trial, task.attempt) == (0, 2)
+    assert task.fingerprint == rows(study)[0].fingerprint
+    second.finish(task, complete(task))
+    (trial,) = trials_of(study)
+    assert trial.value == score_of(task.fingerprint)
+    first.close()
+    second.close()
+
+
+def test_copy_of_a_driver_that_wakes_up_late_is_closed(study, monkeypatch):
+    """A driver that slept through its lease in mid-insert leaves no trial running."""
+    first = driver(study)
+    plain = Projection.create
+
+    def sleep_then_create(self, run, *, design=None, search=False):
+        study.clock.time += LEASE_S + 1
+        second = driver(study)
+        task = second.next()  # stands in for the sleeper
+        second.finish(task, complete(task))
+        second.close()
+        return plain(self, run, search=search)
+
+    monkeypatch.setattr(Projection, "create", sleep_then_create)
+    original = Projection.create
+    calls = []
+
+    def once(self, run, *, design=None, search=False):
+        calls.append(run.id)
+        return (original if len(calls) == 1 else plain)(self, run, search=search)
+
+    monkeypatch.setattr(Projection, "create", once)
+    task = first.next()
+    with pytest.raises(LeaseLost):
+        first.finish(task, complete(task))
+    states = [t.state.name for t in trials_of(study)]
+    assert states.count("RUNNING") == 0 and states.count("COMPLETE") == 1
+    first.close()
+
+
+def test_last_driver_waits_for_trials_of_others_and_inherits_them(study):
+    first, second = driver(study), driver(study)
+    tasks = [first.next() for _ in range(4)]
+    answer = second.next()
+    assert isinstance(answer, Wait) and answer.reason == "4 trials are still running"
+    for task in tasks[:3]:
+        first.finish(task, complete(task))
+    study.clock.time += LEASE_S + 1
+    inherited = second.next()
+    assert inherited.fingerprint == tasks[3].fingerprint
+    second.finish(inherited, complete(inherited))
+    assert isinstance(second.next(), Done)
+    first.close()
+    second.close()
+
+
+def test_drivers_take_turns_without_training_anything_twice(url, clock):
+    """Two drivers on one study: every design once, no more candidates than wanted."""
+    study = new_study(url, settings(trials=12), clock=clock)
+    drivers = [driver(study) for _ in range(3)]
+    trained = []
+    ended = set()
+    while len(ended) < 3:
+        for i, one in enumerate(drivers):
+            task = one.next()
+            if isinstance(task, Done):
+                ended.add(i)
+            elif not isinstance(task, Wait):
+                trained.append(task.fingerprint)
+                one.finish(task, complete(task))
+    assert len(trained) == len(set(trained)) == 12
+    for one in drivers:
+        one.close()
+    study.close()
+
+
+def test_released_trial_is_continued_as_the_same_attempt(study):
+    first = driver(study)
+    task = first.next()
+    first.release(task, "stopped by SIGTERM")
+    assert rows(study)[0].state == "waiting"
+    second = driver(study)
+    again = second.next()
+    assert (again.trial, again.attempt) == (task.trial, 1)
+    assert again.lease.token == task.lease.token + 1
+    first.close()
+    second.close()
+
+
+def test_interrupted_training_continues_from_its_checkpoint(sqlite_url, clock, tmp_path):
+    study = new_study(sqlite_url, settings(trials=1), clock=clock)
+    log = tmp_path / "log"
+
+    class Killed(BaseException):
+        pass
+
+    class Dying(FakeProxy):
+        def __call__(self, *args, report, **kwargs):
+            def report_then_die(metrics):
+                report(metrics)
+                if metrics.epoch == 2:
+                    raise Killed
+
+            return super().__call__(*args, report=report_then_die, **kwargs)
+
+    with pytest.raises(Killed):
+        run(study, proxy=Dying(log=log))
+    study.clock.dead.add(rows(study)[0].lease_owner)
+    run(study, proxy=FakeProxy(log=log))
+    assert [line.split()[2] for line in log.read_text().splitlines()] == ["1", "2", "3"]
+    assert [(r.state, r.attempt) for r in rows(study)] == [("lost", 1), ("complete", 2)]
+    assert not list(study.checkpoints.glob("*"))
+    study.close()
+
+
+def test_checkpoints_of_ended_trials_are_swept_at_the_start(sqlite_url, clock):
+    study = new_study(sqlite_url, settings(trials=1), clock=clock)
+    (study.checkpoints / "0123-0").mkdir(parents=True)
+    run(study, proxy=FakeProxy())
+    assert not list(study.checkpoints.glob("*"))
+    study.close()
+
+
+def test_copy_that_another_program_deleted_is_made_again(url, clock):
+    import optuna
+
+    study = new_study(url, settings(trials=3), clock=clock)
+    run(study, proxy=FakeProxy())
+    storage = study.store.url.render_as_string(hide_password=False)
+    optuna.delete_study(study_name="s", storage=storage)
+    run(study, proxy=FakeProxy(), trials=5)
+    found = [(t.number, t.value, t.user_attrs["fingerprint"]) for t in trials_of(study)]
+    assert found == [(r.trial_number, r.score, r.fingerprint) for r in rows(study)]
+    study.close()
+
+
+def test_doubles_look_like_the_real_metrics():
+    from dataclasses import fields
+
+    import doubles
+
+    from nas.training import run as training
+
+    for name in ("EpochMetrics", "ProxyResult"):
+        mine, real = (
+            [f.name for f in fields(getattr(module, name))] for module in (doubles, training)
+        )
+        assert mine == real
+
+
+@pytest.mark.parametrize("strategy", ["evolution", "tpe", "random"])
+def test_proposals_of_several_drivers_can_be_made_again_from_the_rows(sqlite_url, clock, strategy):
+    """R11: in asynchronous mode the recorded history replays to the same proposals."""
+    import random
+    from dataclasses import replace
+
+    from doubles import CONDITIONAL
+
+    from nas.planning.proposals import Planner
+    from nas.store import history as journal
+
+    study = new_study(sqlite_url, settings(CONDITIONAL, trials=25, strategy=strategy), clock=clock)
+    drivers = [driver(study) for _ in range(3)]
+    held, draw, open_ends = [], random.Random(0), True
+    while open_ends or held:
+        if held and draw.random() < 0.5:
+            one, task = held.pop(draw.randrange(len(held)))
+            one.finish(task, complete(task))
+            continue
+        one = draw.choice(drivers)
+        task = one.next()
+        if isinstance(task, Done):
+            open_ends = False
+        elif not isinstance(task, Wait):
+            held.append((one, task))
+    entries = study.store.read(lambda s: journal.entries(s, study.id))
+    assert any(e.sampler["scannas:pending"] for e in entries)
+    for entry in entries:
+        planner = Planner("s", study.settings, None)
+        pending = entry.sampler["scannas:pending"]
+        planner.learn(
+            [
+                replace(e, state="running", objectives=None) if e.index in pending else e
+                for e in entries[: entry.index]
+            ]
+        )
+        again = planner.candidate()
+        assert (again.fingerprint, again.params) == (entry.fingerprint, entry.params)
+    for one in drivers:
+        one.close()
+    study.close()
