@@ -4,24 +4,13 @@ from __future__ import annotations
 
 import platform
 import sys
-from importlib import metadata
 from typing import Any
 
-PACKAGES = (
-    "torch",
-    "torchvision",
-    "timm",
-    "triton",
-    "numba",
-    "numpy",
-    "optuna",
-    "ray",
-    "sqlalchemy",
-    "alembic",
-    "psycopg",
-    "fvcore",
-    "mamba-ssm",
-)
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from nas.report.console import table
+from nas.training.environment import PACKAGES, version_of
 
 
 def examine() -> dict[str, Any]:
@@ -50,15 +39,8 @@ def examine() -> dict[str, Any]:
         "devices": devices,
         "backends": backends,
         "auto": {"device": best, "backend": resolve_backend(torch.device(best), torch.float32)},
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {name: version_of(name) for name in PACKAGES},
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _processor() -> str:
@@ -68,3 +50,21 @@ def _processor() -> str:
     except OSError:
         names = []
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def doctor_view(report: dict[str, Any]) -> RenderableType:
+    """Render `examine`."""
+    devices = [(d["device"], d["name"]) for d in report["devices"]]
+    backends = [
+        (b["backend"], "yes" if b["available"] else "no", b["reason"]) for b in report["backends"]
+    ]
+    versions = [(name, version or "not installed") for name, version in report["versions"].items()]
+    auto = report["auto"]
+    return Group(
+        Text(f"Python {report['python']} on {report['platform']}\n"),
+        table(("device", "name"), devices),
+        Text(),
+        table(("scan backend", "available", "reason"), backends),
+        Text(f"auto picks {auto['backend']} on {auto['device']}\n"),
+        table(("package", "version"), versions),
+    )

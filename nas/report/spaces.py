@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from nas.report.console import table
 from search_spaces import SearchSpace, list_spaces
 
 
@@ -30,3 +34,34 @@ def explain(name: str) -> dict[str, Any]:
         "points": list(space.points),
         "members": list(space.members),
     }
+
+
+def spaces_table(rows: list[dict[str, Any]]) -> RenderableType:
+    """Render `listing`."""
+    return table(
+        ("space", "designs", "what varies"),
+        [(r["space"], f"{r['size']:.2e}", r["description"]) for r in rows],
+        numeric="designs",
+    )
+
+
+def space_view(space: dict[str, Any]) -> RenderableType:
+    """Render `explain`."""
+    rows = [
+        (r["choice"], r["about"], r["options"], r["count"], r["when"] or "always")
+        for r in space["choices"]
+    ]
+    points = [
+        name if name in space["members"] else f"{name} (outside, a baseline only)"
+        for name in space["points"]
+    ]
+    parts: list[RenderableType] = [
+        Text.assemble((space["space"], "bold"), f"  version {space['version']}"),
+        Text(space["description"]),
+        Text(f"{space['size']:,} designs; widths are {space['widths']}"),
+        Text(f"published designs: {', '.join(points) or 'none'}"),
+        *(Text(f"always: {rule}") for rule in space["constraints"]),
+        Text(),
+        table(("choice", "what it is", "options", "count", "exists when"), rows, numeric="count"),
+    ]
+    return Group(*parts)

@@ -9,13 +9,13 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from nas.report.console import table
-from nas.report.text import duration, giga, mega, percent
+from nas.report.text import duration, giga, invoked_as, mega, percent
 
 
 def studies_table(rows: list[dict[str, Any]]) -> RenderableType:
     """Render `nas.store.queries.studies`."""
     if not rows:
-        return Text("no studies yet; `python cli.py search` makes one")
+        return Text(f"no studies yet; `{invoked_as()} search` makes one")
     return table(
         ("study", "space", "budget", "strategy", "done", "running", "best"),
         [

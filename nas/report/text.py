@@ -1,6 +1,16 @@
-"""Numbers as people read them."""
+"""Numbers and commands as people read and type them."""
 
 from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+INSTALLED = "scannas"
+
+
+def invoked_as() -> str:
+    """Return how this program was called, to name its next command in the same way."""
+    return INSTALLED if Path(sys.argv[0]).stem == INSTALLED else "python cli.py"
 
 
 def giga(flops: float | None) -> str:

@@ -9,7 +9,21 @@ import sys
 from importlib import metadata
 from typing import Any
 
-from nas.report.doctor import PACKAGES
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "triton",
+    "numba",
+    "numpy",
+    "optuna",
+    "ray",
+    "sqlalchemy",
+    "alembic",
+    "psycopg",
+    "fvcore",
+    "mamba-ssm",
+)
 
 
 def environment() -> dict[str, Any]:
@@ -28,11 +42,12 @@ def environment() -> dict[str, Any]:
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "gpus": gpus,
-        "versions": {name: _version(name) for name in ("scannas", *PACKAGES)},
+        "versions": {name: version_of(name) for name in ("scannas", *PACKAGES)},
     }
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """Return the installed version of a package, None where there is none."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

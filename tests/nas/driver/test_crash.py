@@ -15,7 +15,7 @@ from sqlalchemy import select
 from backbones import load_config
 from nas.driver.clock import SystemClock
 from nas.driver.studies import open_study, run
-from nas.export.config import export_trials
+from nas.export.trials import export_trials
 from nas.store.tables import Export, Run
 
 DRIVER = Path(__file__).with_name("crashing_driver.py")
@@ -111,19 +111,19 @@ def test_driver_killed_at_each_point(url, tmp_path, point, nth, uninterrupted):
 
 
 @pytest.mark.chaos
-@pytest.mark.parametrize("point", ["verify_export", "record_export"])
+@pytest.mark.parametrize("point", ["document.verify_export", "trials.record_export"])
 def test_driver_killed_during_export(sqlite_url, tmp_path, point, uninterrupted):
     """The file is whole or not there, the study is untouched, and a second export succeeds."""
     study = new_study(sqlite_url, settings(trials=TRIALS), clock=SystemClock())
     run(study, proxy=FakeProxy())
     out = tmp_path / "best.yaml"
     code = (
-        "import os, signal\nfrom pathlib import Path\nfrom nas.export import config as export\n"
-        f"export.{point} = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)\n"
-        f"export.export_trials('s', {sqlite_url!r}, out=Path({str(out)!r}))"
+        "import os, signal\nfrom pathlib import Path\nfrom nas.export import document, trials\n"
+        f"{point} = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"trials.export_trials('s', {sqlite_url!r}, out=Path({str(out)!r}))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == KILLED
-    assert out.exists() == (point == "record_export")
+    assert out.exists() == (point == "trials.record_export")
     assert history(study) == uninterrupted
     ((trial, path),) = export_trials("s", sqlite_url, out=out)
     best = max(uninterrupted, key=lambda h: h[6])

@@ -6,7 +6,9 @@ import yaml
 import backbones
 from backbones.config import BackboneConfig
 from nas.errors import StudyError
-from nas.export.config import verify_export, write_export
+from nas.export import document
+from nas.export.document import write_export
+from nas.export.rebuild import verify_export
 
 TINY = BackboneConfig.from_yaml(
     """
@@ -52,3 +54,28 @@ def test_unwritable_place_is_an_error_that_leaves_nothing(tmp_path):
     with pytest.raises(StudyError, match="cannot write"):
         export(tmp_path / "file" / "a.yaml")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_other_weights_in_the_way_are_refused_and_kept(tmp_path):
+    trained = tmp_path / "a.safetensors"
+    trained.write_bytes(b"hours of training")
+    with pytest.raises(StudyError, match=r"a\.safetensors' exists and holds other weights"):
+        export(tmp_path / "a.yaml", weights_seed=7)
+    assert trained.read_bytes() == b"hours of training"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_failed_proof_leaves_what_an_earlier_export_wrote(tmp_path, monkeypatch):
+    path = export(tmp_path / "a.yaml", weights_seed=7)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+
+    def refuse(path):
+        raise StudyError("rebuilt model differs")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(document, "verify_export", refuse)
+        with pytest.raises(StudyError, match="differs"):
+            export(path, weights_seed=7, source={"trial": 4})
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+    export(path, weights_seed=7, source={"trial": 4})  # the same weights may be written again
+    assert yaml.safe_load(path.read_text())["source"] == {"trial": 4}

@@ -6,9 +6,14 @@ import time
 from statistics import median
 from typing import Any
 
+from rich.console import Group, RenderableType
+from rich.text import Text
+
 from backbones import cost, list_presets, load_config
 from backbones.config import BackboneConfig
 from nas.errors import StudyError
+from nas.report.console import table
+from nas.report.text import giga, mega, percent
 
 LATENCY_BATCH = 8
 LATENCY_REPEATS = 5
@@ -58,11 +63,11 @@ def presets() -> list[dict[str, Any]]:
     return rows
 
 
-def _rows(table: dict[str, tuple[int, int]]) -> list[dict[str, Any]]:
-    total = sum(flops for _, flops in table.values()) or 1
+def _rows(counted: dict[str, tuple[int, int]]) -> list[dict[str, Any]]:
+    total = sum(flops for _, flops in counted.values()) or 1
     return [
         {"name": name, "params": params, "flops": flops, "share": flops / total}
-        for name, (params, flops) in table.items()
+        for name, (params, flops) in counted.items()
     ]
 
 
@@ -109,3 +114,48 @@ def _measure(config: BackboneConfig, image_size: int) -> dict[str, Any]:
         "batch": LATENCY_BATCH,
         "images_per_s": LATENCY_BATCH / median(seconds[1:]),  # the first run compiles
     }
+
+
+def profile_view(report: dict[str, Any]) -> RenderableType:
+    """Render `profile`."""
+    unit = "FLOPs" if report["convention"] == "fvcore" else "MACs"
+    head = Text.assemble(
+        (report["arch"], "bold"),
+        f"  {mega(report['params'])} parameters ({report['params']:,}), ",
+        f"{giga(report['flops'])} {unit} ({report['flops']:,}; {report['convention']}) ",
+        f"at {report['image_size']} px",
+    )
+    parts: list[RenderableType] = [head, Text(f"fingerprint {report['fingerprint']}", "dim")]
+    for key in ("stages", "components"):
+        rows = [
+            (r["name"], mega(r["params"]), giga(r["flops"]), percent(r["share"], 1))
+            for r in report[key]
+        ]
+        columns = (key[:-1], "params", unit, "share")
+        parts += [Text(), table(columns, rows, numeric=f"params {unit} share")]
+    if "verified" in report:
+        counts = report["verified"]
+        parts.append(
+            Text(
+                f"\nbuilt model: {counts['params']:,} parameters, fvcore counts "
+                f"{counts['fvcore_flops']:,} FLOPs: both equal the analytic count"
+            )
+        )
+    if "latency" in report:
+        speed = report["latency"]
+        parts.append(
+            Text(
+                f"\ninference {speed['images_per_s']:.1f} images/s "
+                f"({speed['device']}, {speed['backend']}, batch {speed['batch']})"
+            )
+        )
+    return Group(*parts)
+
+
+def presets_table(rows: list[dict[str, Any]]) -> RenderableType:
+    """Render `presets`."""
+    return table(
+        ("preset", "params", "FLOPs"),
+        [(r["preset"], mega(r["params"]), giga(r["flops"])) for r in rows],
+        numeric="params FLOPs",
+    )

@@ -1,0 +1,124 @@
+"""Commands that only look: at studies, architectures, spaces and this machine."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nas.commands.options import (
+    DEFAULT_STORAGE,
+    LOOK_ROOM,
+    ImageSizeOption,
+    JsonOption,
+    StorageOption,
+    completing,
+    preset_names,
+    space_names,
+)
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=LOOK_ROOM)
+def studies(storage: StorageOption = DEFAULT_STORAGE, json: JsonOption = False) -> None:
+    """List the studies of a database."""
+    from nas.report.console import emit
+    from nas.report.studies import studies_table
+    from nas.store import queries
+
+    emit(queries.studies(storage), json, studies_table)
+
+
+@app.command(rich_help_panel=LOOK_ROOM)
+def status(study: str, storage: StorageOption = DEFAULT_STORAGE, json: JsonOption = False) -> None:
+    """Say what runs, what waits, what failed and why, and when it will be done."""
+    from nas.report.console import emit
+    from nas.report.studies import status_view
+    from nas.store import queries
+
+    emit(queries.status(study, storage), json, status_view)
+
+
+@app.command(rich_help_panel=LOOK_ROOM)
+def show(
+    study: str,
+    trial: Annotated[int | None, typer.Option(help="One trial in full.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="Rows of the leaderboard.")] = 10,
+    storage: StorageOption = DEFAULT_STORAGE,
+    json: JsonOption = False,
+) -> None:
+    """Show the leaderboard, the baselines and the Pareto front, or one trial."""
+    from nas.report.console import emit
+    from nas.report.studies import summary_view, trial_view
+    from nas.store import queries
+
+    if trial is None:
+        emit(queries.summary(study, storage, top=top), json, summary_view)
+    else:
+        emit(queries.trial(study, storage, trial), json, trial_view)
+
+
+@app.command(rich_help_panel=LOOK_ROOM)
+def profile(
+    arch: Annotated[
+        str,
+        typer.Argument(
+            help="Preset, config file or exported file.", autocompletion=completing(preset_names)
+        ),
+    ],
+    image_size: ImageSizeOption = 224,
+    convention: Annotated[
+        str,
+        typer.Option(help="fvcore or macs.", autocompletion=completing(lambda: ("fvcore", "macs"))),
+    ] = "fvcore",
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Build the model and compare with fvcore's count.")
+    ] = False,
+    latency: Annotated[bool, typer.Option("--latency", help="Measure images per second.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Show parameters and FLOPs per stage and component."""
+    from nas.report.architectures import profile, profile_view
+    from nas.report.console import emit
+
+    report = profile(
+        arch, image_size=image_size, convention=convention, verify=verify, latency=latency
+    )
+    emit(report, json, profile_view)
+
+
+@app.command(rich_help_panel=LOOK_ROOM)
+def presets(json: JsonOption = False) -> None:
+    """List the published backbones."""
+    from nas.report.architectures import presets, presets_table
+    from nas.report.console import emit
+
+    emit(presets(), json, presets_table)
+
+
+@app.command(rich_help_panel=LOOK_ROOM)
+def spaces(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Shipped space or YAML file.", autocompletion=completing(space_names)),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """List the shipped search spaces, or explain one."""
+    from nas.report.console import emit
+    from nas.report.spaces import explain, listing, space_view, spaces_table
+
+    if name is None:
+        emit(listing(), json, spaces_table)
+    else:
+        emit(explain(name), json, space_view)
+
+
+@app.command(rich_help_panel=LOOK_ROOM)
+def doctor(json: JsonOption = False) -> None:
+    """Report devices, scan backends and versions, and why something is unavailable."""
+    from nas.report.console import emit
+    from nas.report.doctor import doctor_view, examine
+
+    emit(examine(), json, doctor_view)

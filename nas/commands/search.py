@@ -1,0 +1,170 @@
+"""Commands that train: begin a study, continue one."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nas.commands.keep import export_and_say
+from nas.commands.options import (
+    DEFAULT_STORAGE,
+    STUDY_ROOM,
+    ImageSizeOption,
+    Machines,
+    StorageOption,
+    completing,
+    space_names,
+    strategy_names,
+    with_options,
+)
+
+if TYPE_CHECKING:
+    from nas.driver.studies import Study
+    from nas.executors import Executor
+
+app = typer.Typer()
+
+ExportOption = Annotated[Path | None, typer.Option(help="Where the best architecture goes.")]
+
+
+@app.command(rich_help_panel=STUDY_ROOM)
+@with_options
+def search(
+    *,
+    space: Annotated[
+        str,
+        typer.Option(
+            help="Shipped space, or path to a YAML file.", autocompletion=completing(space_names)
+        ),
+    ],
+    budget: Annotated[
+        list[str], typer.Option(help="4.5GFLOPs, 4.2-4.5GFLOPs, 30Mparams; may be repeated.")
+    ],
+    study: Annotated[str | None, typer.Option(help="Name; an existing study is continued.")] = None,
+    trials: Annotated[
+        int, typer.Option(min=1, help="Candidates to train, beside the baselines.")
+    ] = 12,
+    trial_timeout: Annotated[
+        float | None, typer.Option(min=1, help="End a trial after S seconds, as `timeout`.")
+    ] = None,
+    strategy: Annotated[
+        str,
+        typer.Option(
+            help="evolution, tpe, nsga2, random or grid.",
+            autocompletion=completing(strategy_names),
+        ),
+    ] = "evolution",
+    data: Annotated[
+        str | None, typer.Option(help="scenes, digits, patterns or folder:PATH.")
+    ] = None,
+    recipe: Annotated[Path | None, typer.Option(help="YAML recipe of the training proxy.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs per trial.")] = None,
+    image_size: ImageSizeOption = 224,
+    storage: StorageOption = DEFAULT_STORAGE,
+    backend: Annotated[
+        str, typer.Option(help="Scan kernels: auto, reference, numba, triton, mamba_ssm.")
+    ] = "auto",
+    warm_start: Annotated[
+        str, typer.Option(help="presets: train the published designs too; none: skip them.")
+    ] = "presets",
+    objective: Annotated[str, typer.Option(help="top1, or top1,flops or top1,params.")] = "top1",
+    pruner: Annotated[str, typer.Option(help="asha or none.")] = "none",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    data_dir: Annotated[str | None, typer.Option(help="Where timm data sets lie.")] = None,
+    machines: Machines,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    export: ExportOption = None,
+) -> None:
+    """Search a space under a budget; ends with the best design, exported."""
+    from nas.driver.studies import start
+    from nas.study.budget import parse_budget
+    from nas.study.settings import search_settings
+
+    settings = search_settings(
+        space=space,
+        budget=parse_budget(budget),
+        trials=trials,
+        timeout_s=machines.timeout,
+        trial_timeout_s=trial_timeout,
+        strategy=strategy,
+        data=data,
+        recipe_path=recipe,
+        epochs=epochs,
+        image_size=image_size,
+        backend=backend,
+        warm_start=warm_start,
+        seed=seed,
+        objectives=objective.split(","),
+        pruner=pruner,
+        device=device,
+        data_dir=data_dir,
+    )
+    executor = machines.choose(settings)
+    _run(start(study, storage, settings), storage, executor, machines, export)
+
+
+@app.command(rich_help_panel=STUDY_ROOM)
+@with_options
+def resume(
+    study: str,
+    *,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="New total of candidates to train.")
+    ] = None,
+    machines: Machines,
+    storage: StorageOption = DEFAULT_STORAGE,
+    export: ExportOption = None,
+) -> None:
+    """Continue a study with its stored settings, whatever ended it."""
+    from nas.driver.studies import open_study
+
+    opened = open_study(study, storage)
+    executor = machines.choose(opened.settings)
+    _run(opened, storage, executor, machines, export, trials)
+
+
+def _run(
+    study: Study,
+    storage: str,
+    executor: Executor,
+    machines: Machines,
+    export: Path | None,
+    trials: int | None = None,
+) -> None:
+    """Run a study, then print its best design, its baselines and the exported file.
+
+    Exits with 1 when no candidate has a score. Raises: whatever `nas.driver.studies.run` raises.
+    """
+    from nas.driver.studies import run
+    from nas.report.console import console, say
+    from nas.report.live import Live
+    from nas.report.studies import summary_view
+    from nas.report.text import invoked_as
+    from nas.store import queries
+
+    try:
+        with Live(console) as live:
+            finished = run(
+                study,
+                live,
+                trials=trials,
+                timeout_s=machines.timeout,
+                executor=executor,
+                checkpoints=machines.checkpoints,
+                max_checkpoint_gb=machines.max_checkpoint_gb,
+            )
+    finally:
+        study.close()
+    summary = queries.summary(study.name, storage, top=5)
+    console.print()
+    console.print(summary_view(summary))
+    say(f"\n{finished.reason}")
+    if summary["best"] is not None:
+        export_and_say(study.name, storage, which="best", out=export)
+    if not finished.complete:
+        say(f"continue with: {invoked_as()} resume {study.name}")
+    if summary["best"] is None:
+        sys.exit(1)

@@ -1,0 +1,80 @@
+"""Designs of a study as exports: the best, the Pareto front, or one."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from backbones.config import BackboneConfig
+from nas.errors import StudyError
+from nas.export.document import write_export
+from nas.store import queries
+from nas.store.exports import record_export
+
+_SOURCE = (
+    "study",
+    "trial",
+    "role",
+    "label",
+    "score",
+    "metrics",
+    "seed",
+    "space",
+    "space_version",
+    "choices",
+)
+
+
+def export_trials(
+    study: str,
+    storage: str,
+    *,
+    which: str = "best",
+    out: Path | None = None,
+    weights: bool = False,
+) -> list[tuple[int, Path]]:
+    """Export the best trial, the Pareto front, or one trial, each proven to rebuild.
+
+    which: "best", "pareto" (top-1 against FLOPs and against parameters) or a trial number.
+    out: file to write, or with "pareto" a folder; by default runs/exports.
+    Returns: (trial number, path) of every file written.
+    Raises: StoreError; StudyError for an unknown study or trial, a study without a score, or a
+        design that does not rebuild.
+    """
+    folder = Path("runs") / "exports" if out is None or which != "pareto" else out
+    written = []
+    for number in _numbers(study, storage, which):
+        trial = queries.trial(study, storage, number)
+        path = out if out is not None and which != "pareto" else None
+        path = path or folder / f"{study}-trial{number}.yaml"
+        write_export(
+            path,
+            BackboneConfig.model_validate(trial["config"]),
+            image_size=trial["image_size"],
+            convention=trial["convention"],
+            source={key: trial[key] for key in _SOURCE},
+            recipe=trial["recipe"],
+            environment={
+                **{key: trial[key] for key in ("backend", "device", "dtype")},
+                **(trial["environment"] or {}),
+            },
+            weights_seed=trial["seed"] if weights else None,
+        )
+        record_export(storage, study, number, path, at=time.time())
+        written.append((number, path))
+    return written
+
+
+def _numbers(study: str, storage: str, which: str) -> list[int]:
+    if which.isdecimal():
+        return [int(which)]
+    if which not in ("best", "pareto"):
+        raise StudyError(f"trial {which!r} is no trial; use a number, best or pareto")
+    summary = queries.summary(study, storage, top=1)
+    if summary["best"] is None:
+        raise StudyError(
+            f"study {study!r} has no candidate with a score yet; `status {study}` says where it is"
+        )
+    if which == "best":
+        return [summary["best"]["trial"]]
+    return sorted({row["trial"] for front in summary["pareto"].values() for row in front})

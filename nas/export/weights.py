@@ -1,0 +1,36 @@
+"""Weights beside an export, and the digest by which two builds of a model are compared."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from backbones.config import BackboneConfig
+
+PROBE_BATCH = 2
+
+
+def write_initial_weights(path: Path, config: BackboneConfig, seed: int, image_size: int) -> str:
+    """Write the weights with which the model begins under `seed`; return its logits' digest."""
+    import torch
+    from safetensors.torch import save_file
+
+    import backbones
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = backbones.create(config).eval()
+    save_file(model.state_dict(), path)
+    return logits_digest(model, config, image_size)
+
+
+def logits_digest(model: Any, config: BackboneConfig, image_size: int) -> str:
+    """Return the SHA-256 of a model's float32 CPU logits of a fixed random batch."""
+    import torch
+
+    noise = torch.Generator().manual_seed(0)
+    batch = torch.randn(PROBE_BATCH, config.in_chans, image_size, image_size, generator=noise)
+    with torch.no_grad():
+        logits = model(batch)
+    return hashlib.sha256(logits.float().contiguous().numpy().tobytes()).hexdigest()
