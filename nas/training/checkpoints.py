@@ -16,7 +16,7 @@ import torch
 from nas.errors import StudyError
 
 FILE_NAME = "proxy.pt"
-_FORMAT = 1
+_FORMAT = 2
 
 
 def save(directory: str | Path, key: dict[str, Any], state: dict[str, Any]) -> None:
