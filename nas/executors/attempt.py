@@ -27,7 +27,8 @@ from nas.study.outcomes import Outcome, Stop, classify
 if TYPE_CHECKING:
     from backbones.config import BackboneConfig
     from nas.study.recipe import Recipe
-    from nas.training.run import EpochMetrics, ProxyResult
+    from nas.training.loop import EpochMetrics
+    from nas.training.run import ProxyResult
 
 _LONGEST_TRACEBACK = 20_000
 

@@ -16,7 +16,7 @@ from nas.store.leases import RENEW_EVERY_S
 from nas.study.attempts import Attempt, LeaseLost
 
 if TYPE_CHECKING:
-    from nas.training.run import EpochMetrics
+    from nas.training.loop import EpochMetrics
 
 
 class InlineExecutor:

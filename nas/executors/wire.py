@@ -43,7 +43,7 @@ def result_from(text: str) -> Result:
 
 def metrics_from(report: dict[str, Any]) -> Any:
     """Return the epoch's metrics in what Tune made of them."""
-    from nas.training.run import EpochMetrics
+    from nas.training.loop import EpochMetrics
 
     return EpochMetrics(**{name: report[name] for name in EpochMetrics.__dataclass_fields__})
 

@@ -6,10 +6,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nas.evidence.reliability import load_reliability
     from nas.study.recipe import Recipe, default_recipe
     from nas.training.data.catalog import check_data, list_datasets
-    from nas.training.run import EpochMetrics, ProxyResult, train_proxy
+    from nas.training.loop import EpochMetrics
+    from nas.training.run import ProxyResult, train_proxy
     from nas.training.scaling import proxy_config
 
 __all__ = [
@@ -19,20 +19,18 @@ __all__ = [
     "check_data",
     "default_recipe",
     "list_datasets",
-    "load_reliability",
     "proxy_config",
     "train_proxy",
 ]
 
 # Loaded on first use: a listing command should not wait for torch.
 _HOME = {
-    "EpochMetrics": "nas.training.run",
+    "EpochMetrics": "nas.training.loop",
     "ProxyResult": "nas.training.run",
     "Recipe": "nas.study.recipe",
     "check_data": "nas.training.data.catalog",
     "default_recipe": "nas.study.recipe",
     "list_datasets": "nas.training.data.catalog",
-    "load_reliability": "nas.evidence.reliability",
     "proxy_config": "nas.training.scaling",
     "train_proxy": "nas.training.run",
 }

@@ -63,7 +63,7 @@ class Training:
         self.history: list[EpochMetrics] = []
         self.averaged: AveragedModel | None = None
         if recipe.ema is not None:
-            average = get_ema_multi_avg_fn(recipe.ema)
+            average = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
             self.averaged = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
             # The average begins with the initial weights, not with those after an update.
             self.averaged.n_averaged += 1
