@@ -19,6 +19,9 @@ Value = Any
 """A JSON scalar or list."""
 Stored = None | bool | int | float | str
 """What a tuner can keep in its database."""
+Choices = dict[str, Value]
+"""A point of a space: the active choices and their values."""
+Assigned = Mapping[str, Value]
 
 
 def freeze(value: Value) -> Any:
@@ -30,6 +33,15 @@ def freeze(value: Value) -> Any:
     if isinstance(value, dict):
         return ("map", *sorted((k, freeze(v)) for k, v in value.items()))
     return value
+
+
+def fresh(point: Assigned) -> Choices:
+    """Return a copy of a point whose lists are its own."""
+    return {name: _own(value) for name, value in point.items()}
+
+
+def _own(value: Value) -> Value:
+    return [_own(v) for v in value] if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)
@@ -96,6 +108,10 @@ class Choice:
             ", ..." if len(shown) > 12 else ""
         )
 
+    def thawed(self, frozen: Any) -> Value:
+        """Return the option that `freeze` gave `frozen` for."""
+        return self.options[self._index[frozen]]
+
     def setting(self, value: Value) -> Any:
         """Return a fresh copy of what this value writes into the config."""
         return copy.deepcopy(self.settings[self.index(value)])
@@ -118,7 +134,19 @@ class Choice:
             raise SpaceError(f"{self.name}: stored value {stored!r} {self.rule(stored)}")
         return copy.deepcopy(self.options[index])
 
-    # -- neighbors --
+    # -- draws and neighbors --
+
+    def draw(self, allowed: Sequence[Value], rng: np.random.Generator) -> Value:
+        """Draw one of the allowed options: of patterns the period first, others uniformly.
+
+        There are 3 patterns of one letter and 54 of four where 3 letters mix, so that uniform
+        draws would hardly ever propose a stage of one kind.
+        """
+        if self.form == "pattern":
+            periods = sorted({len(o) for o in allowed})
+            period = periods[int(rng.integers(len(periods)))]
+            allowed = [o for o in allowed if len(o) == period]
+        return allowed[int(rng.integers(len(allowed)))]
 
     def nearest(self, value: Value, allowed: Sequence[Value]) -> Value:
         """Return the allowed option that is nearest to an option.
@@ -188,8 +216,3 @@ def show(value: Value) -> str:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-Choices = dict[str, Value]
-"""A point of a space: the active choices and their values."""
-Assigned = Mapping[str, Value]

@@ -1,25 +1,32 @@
-"""What a space file says, as data: base, choices, conditions, rules and points."""
+"""What a space file says, as data, and the config that a point of it makes of the base."""
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NoReturn
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from backbones import yaml_files
-from backbones.config import BackboneConfig
+from backbones.config import BackboneConfig, BlockConfig, StageConfig
 from backbones.yaml_files import Document, Loc
 from search_spaces import patterns
-from search_spaces.choices import Choice, Value
+from search_spaces.choices import Choice, Value, freeze
 from search_spaces.errors import SpaceError
+from search_spaces.fit import with_widths
 from search_spaces.language import FitEntry, SpaceFile
 from search_spaces.paths import Path, expand, write
 from search_spaces.solver import Solver
-from search_spaces.statements import Reduced
+from search_spaces.statements import ABSENT, Reduced
+
+PARTS = 4096
+"""Blocks, stages and fields of designs that are kept, so that equal ones are read once."""
+
+Root = tuple[str | int, ...]
+"""A block, ("blocks", letter), a stage, ("stages", index), or another field of the config."""
 
 
 @dataclass
@@ -46,7 +53,8 @@ class Definition:
     fit: FitEntry | None = None
 
     def __post_init__(self) -> None:
-        self._base_text = json.dumps(self.base)
+        self._part = lru_cache(PARTS)(self._make_part)
+        self._roots: dict[Root, list[str]] = {}
 
     def fail(self, loc: Loc, message: str) -> NoReturn:
         """Raise SpaceError for a place in the file."""
@@ -67,15 +75,68 @@ class Definition:
         keys = self.spread.get(name)
         return setting if keys is None else setting[keys[path]]
 
-    def assemble(self, choices: Mapping[str, Value], **replaced: Any) -> BackboneConfig:
+    # -- designs --
+
+    def assemble(self, choices: Mapping[str, Value]) -> BackboneConfig:
         """Return the config that active choices make of the base, at the base's widths.
 
-        replaced: top-level keys that take the place of the base's before anything is written.
+        Parts that no choice has changed since they were last read are not read again.
         Raises: pydantic.ValidationError or SpaceError where a value does not fit.
         """
-        data: dict[str, Any] = {**json.loads(self._base_text), **copy.deepcopy(replaced)}
+        if not self._roots:
+            self._sort_by_root()
+        try:
+            count = len(self.base["stages"])
+            stages = tuple(self._read(("stages", s), choices) for s in range(count))
+            used = {letter for stage in stages for letter in stage.pattern[: stage.depth]}
+            blocks = {
+                letter: self._read(("blocks", letter), choices)
+                for letter in self.base["blocks"]
+                if letter in used
+            }
+            varied = {key: self._read((key,), choices) for key in self._varied}
+            return BackboneConfig(**{**self._fixed, **varied, "blocks": blocks, "stages": stages})
+        except ValidationError:  # once more as a whole, for an error that names the whole path
+            return BackboneConfig.model_validate(self.plain(choices))
+
+    def _sort_by_root(self) -> None:
+        for name in self.choices:
+            for path in self.targets[name]:
+                root = path[:2] if path[0] in ("blocks", "stages") else path[:1]
+                named = self._roots.setdefault(root, [])
+                named += [name] * (name not in named)
+        self._varied = [str(root[0]) for root in self._roots if len(root) == 1]
+        fixed = self.base_config.model_copy(update={"name": None})
+        self._fixed = {k: v for k, v in fixed if k not in ("blocks", "stages", *self._varied)}
+
+    def _read(self, root: Root, choices: Mapping[str, Value]) -> Any:
+        names = self._roots.get(root, ())
+        return self._part(root, tuple([freeze(choices.get(n, ABSENT)) for n in names]))
+
+    def _make_part(self, root: Root, frozen: tuple[Any, ...]) -> Any:
+        """Return a block or stage as a config, and another field as plain data."""
+        choices = {
+            name: self.choices[name].thawed(value)
+            for name, value in zip(self._roots.get(root, ()), frozen)
+            if value is not ABSENT
+        }
+        node: Any = self.plain(choices, root)
+        for key in root:
+            node = node[key]
+        kinds: dict[Any, type[BaseModel]] = {"blocks": BlockConfig, "stages": StageConfig}
+        return kinds[root[0]].model_validate(node) if root[0] in kinds else node
+
+    def plain(self, choices: Mapping[str, Value], root: Root = ()) -> dict[str, Any]:
+        """Return the full data of a design, unread; with `root`, only that part is up to date.
+
+        Raises: SpaceError for a value below a place that is null.
+        """
+        data: dict[str, Any] = json.loads(json.dumps(self.base))
         writes = [
-            (path, name, value) for name, value in choices.items() for path in self.targets[name]
+            (path, name, value)
+            for name, value in choices.items()
+            for path in self.targets[name]
+            if path[: len(root)] == root
         ]
         for path, name, value in sorted(writes, key=lambda w: len(w[0])):
             try:
@@ -85,21 +146,28 @@ class Definition:
                     f"{name}: there is no {'.'.join(map(str, path))} in this design; give {name} "
                     "a when that holds only where there is one"
                 ) from None
-        used = {letter for stage in data["stages"] for letter in _word(stage)}
-        data["blocks"] = {k: v for k, v in data["blocks"].items() if k in used}
-        return BackboneConfig.model_validate(data)
+        if not root:
+            words = (patterns.tile(stage["pattern"], stage["depth"]) for stage in data["stages"])
+            used = set().union(*words)
+            data["blocks"] = {k: v for k, v in data["blocks"].items() if k in used}
+        return data
 
+    def identity(self, config: BackboneConfig) -> tuple[Any, ...]:
+        """Return what tells two designs of this space apart.
 
-def _word(stage: Mapping[str, Any]) -> str:
-    return patterns.tile(stage["pattern"], stage["depth"])
+        The fingerprint; where widths are solved for, at the base's widths, and the ratios.
+        """
+        if self.fit is None:
+            return (config.fingerprint(),)
+        widths = [stage.width for stage in config.stages]
+        base = with_widths(config, [stage["width"] for stage in self.base["stages"]])
+        return (base.fingerprint(), *(width / widths[0] for width in widths))
 
 
 def blamed(
     space: Definition, point: Mapping[str, Value], exc: ValidationError
 ) -> tuple[str | None, str]:
     """Return the choice whose value the backbone language refuses, and what it says of it."""
-    text = yaml_files.describe(exc, BackboneConfig, Document({}, "config"))
-    problem = text.removeprefix("config: ")
     at = tuple(part for part in exc.errors()[0]["loc"])
     best: tuple[int, str | None] = (0, None)
     for name in point:
@@ -107,7 +175,12 @@ def blamed(
             shared = _subsequence(path, at)
             if shared > best[0]:
                 best = (shared, name)
-    return best[1], problem
+    return best[1], problem(exc, space.plain(point))
+
+
+def problem(exc: ValidationError, data: dict[str, Any]) -> str:
+    """Return what the backbone language has against a config."""
+    return yaml_files.describe(exc, BackboneConfig, Document(data, "config"))[len("config: ") :]
 
 
 def _subsequence(path: Path, at: Sequence[int | str]) -> int:
@@ -125,8 +198,7 @@ def _subsequence(path: Path, at: Sequence[int | str]) -> int:
 def point_config(name: str, changes: Mapping[str, Any]) -> BackboneConfig:
     """Return a preset with some of its paths changed.
 
-    Raises: SpaceError for a path that the preset has not; pydantic.ValidationError for a value
-    that does not fit.
+    Raises: SpaceError for a path that the preset has not, or a value that does not fit.
     """
     from backbones.catalog import load_config
 
@@ -137,4 +209,7 @@ def point_config(name: str, changes: Mapping[str, Any]) -> BackboneConfig:
     for text, value in changes.items():
         for path in expand(text, data):
             write(data, path, value)
-    return BackboneConfig.model_validate(data)
+    try:
+        return BackboneConfig.model_validate(data)
+    except ValidationError as exc:
+        raise SpaceError(problem(exc, data)) from None

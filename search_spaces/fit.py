@@ -160,6 +160,19 @@ def check_bands(
             )
 
 
+def distance(
+    config: BackboneConfig,
+    bands: Sequence[Band],
+    *,
+    image_size: ImageSize = 224,
+    convention: str = "fvcore",
+) -> float:
+    """Return how far out of the bands a config is as it stands: logarithms of factors, added."""
+    found = cost(config, image_size, convention)
+    spent = [(float(getattr(found, band.metric)), band) for band in bands]
+    return sum(max(0.0, math.log(s / b.hi), math.log(max(b.lo, 1.0) / s)) for s, b in spent)
+
+
 def with_widths(config: BackboneConfig, widths: Sequence[int]) -> BackboneConfig:
     """Return the config with other stage widths."""
     stages = tuple(
@@ -258,10 +271,14 @@ def _badness(
     counter: _Counter, shape: Sequence[float], widths: Widths, spent: Sequence[float]
 ) -> float:
     """Return the share of the first band's top that is left, plus the bend of the ratios."""
+    return abs(1 - spent[0] / counter.bands[0].hi) + bend(widths, shape)
+
+
+def bend(widths: Sequence[float], shape: Sequence[float]) -> float:
+    """Return how far widths are from the ratios of a shape: their logarithms' mean deviation."""
     logs = [math.log(w / s) for w, s in zip(widths, shape)]
     center = sum(logs) / len(logs)
-    bend = sum(abs(x - center) for x in logs) / len(logs)
-    return abs(1 - spent[0] / counter.bands[0].hi) + bend
+    return sum(abs(x - center) for x in logs) / len(logs)
 
 
 def _tilted(counter: _Counter, shape: Sequence[float], level: _Rung, step: int) -> _Rung | None:

@@ -69,7 +69,7 @@ class ChoiceEntry(Entry):
 
     about: str = ""
     sets: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = ()
-    options: list[JsonValue] | dict[str | int | float | bool, JsonValue] | None = None
+    options: list[JsonValue] | dict[str | int | float, JsonValue] | None = None
     range: Annotated[list[int], Field(min_length=2, max_length=2)] | None = None
     step: PositiveInt = 1
     of: Annotated[list[str | int], Field(min_length=2)] | None = None

@@ -13,7 +13,8 @@ from itertools import combinations
 from pathlib import Path as FilePath
 from typing import Any, NoReturn
 
-from pydantic import BaseModel, ValidationError
+import yaml
+from pydantic import BaseModel
 
 from backbones import yaml_files
 from backbones.config import BackboneConfig
@@ -26,19 +27,21 @@ from search_spaces.definition import Definition, point_config
 from search_spaces.errors import SpaceError
 from search_spaces.language import ChoiceEntry, SpaceFile
 from search_spaces.paths import Path, expand, within
-from search_spaces.proof import check_possible, try_every_option
-from search_spaces.statements import Spelling
+from search_spaces.proof import check_possible, prove
+from search_spaces.statements import All_, Linear, Reduced, Spelling, Test, all_of, any_of
 
 MAX_OPTIONS = 2000
 """More options than that are no table of choices; a pattern of 8 from 2 letters has 510."""
 
 
-def read(document: Document, folder: FilePath | None = None) -> Definition:
+def read(document: Document, folder: FilePath | None = None, proven: bool = False) -> Definition:
     """Return the definition that a space file holds.
 
-    folder: where a base path is looked up; the current folder without.
+    folder: where a base path is looked up; the current folder without. proven: whether the text
+    has been loaded before, by this version or an older one, and need not be proved again.
     Raises: SpaceError with file, line and remedy.
     """
+    _refuse_booleans(document.data, (), document)
     file = yaml_files.validate(SpaceFile, document, SpaceError)
     config = _base(file, document, folder)
     base = config.model_dump(mode="json", by_alias=True)
@@ -57,9 +60,31 @@ def read(document: Document, folder: FilePath | None = None) -> Definition:
         space.constraints.append(reader.read(raw, ("constraints", i)))
     space.rules += space.constraints
     check_possible(space)
-    try_every_option(space)
+    _infer_use(space)
+    _order(space, depths)
+    check_possible(space)
+    if not proven:
+        prove(space)
     _read_points(space)
     return space
+
+
+def _refuse_booleans(node: Any, loc: Loc, document: Document) -> None:
+    """Raise SpaceError for a name such as off, which YAML reads as false."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if isinstance(key, bool):
+                texts = [at[-1] for at in document.lines if at[:-1] == loc]
+                text = next((t for t in texts if yaml.safe_load(str(t)) is key), key)
+                at = ".".join(map(str, loc)) or "the file"
+                raise SpaceError(
+                    f"{document.where((*loc, text))}: {at}: {text} is {show(key)} to YAML, and no "
+                    f"name; write it in quotes: '{text}'"
+                )
+            _refuse_booleans(value, (*loc, key), document)
+    elif isinstance(node, list):
+        for i, value in enumerate(node):
+            _refuse_booleans(value, (*loc, i), document)
 
 
 # --- base --------------------------------------------------------------------------------------
@@ -105,6 +130,15 @@ def _read_targets(space: Definition) -> dict[int, tuple[str, int]]:
             found += places
             if not entry.sets:
                 space.spread.setdefault(name, {}).update(dict.fromkeys(places, text))
+        for path in found:
+            least = {"stages": 3, "blocks": 2}.get(str(path[0]), 1)
+            if len(path) < least:
+                field = "blocks.LETTER.mixer" if path[0] == "blocks" else "stages.N.depth"
+                space.fail(
+                    ("choices", name, "sets" if entry.sets else "options"),
+                    f"{'.'.join(map(str, path))} is more than one field; name what varies in it, "
+                    f"e.g. {field}",
+                )
         space.targets[name] = found
         for path in found:
             if path in owner and space.file.choices[owner[path]].when == entry.when:
@@ -284,6 +318,61 @@ def _spelling(space: Definition, name: str, depths: Mapping[int, tuple[str, int]
     return Spelling(name, (*([max(fixed)] if fixed else []), *named), table)
 
 
+# --- use ---------------------------------------------------------------------------------------
+
+
+def _infer_use(space: Definition) -> None:
+    """Let a choice that writes into blocks alone exist only where a pattern places one of them."""
+    asked: dict[str, set[str]] = {name: _names(when) for name, when in space.whens.items()}
+    inside = {
+        name: {str(p[1]) for p in paths} if all(p[0] == "blocks" for p in paths) else set()
+        for name, paths in space.targets.items()
+    }
+    for name, blocks in inside.items():
+        used = _placed(space, blocks) if blocks else None
+        above = _names(used)
+        while (more := above.union(*(asked.get(n, set()) for n in above))) > above:
+            above = more
+        when = space.whens.get(name)
+        parts = when.parts if isinstance(when, All_) else (when,)
+        # A choice that needs another one of the same blocks needs no word of the blocks.
+        implied = used in parts or any(
+            isinstance(part, (Test, Linear)) and inside[n] and inside[n] <= blocks
+            for part in parts
+            for n in _names(part)
+        )
+        if used is not None and name not in above and not implied:
+            space.whens[name] = used if name not in asked else all_of([when, used])
+
+
+def _placed(space: Definition, blocks: set[str]) -> Reduced:
+    """Return the statement that one of the blocks is in use; None where one always may be."""
+    tests: list[Reduced] = []
+    chosen: set[Any] = set()
+    for name, choice in space.choices.items():
+        if not choice.letters:
+            continue
+        named = space.file.choices[name].letters or {}
+        letters = tuple(x for x in choice.letters if named[x] in blocks)
+        optional = name in space.whens
+        chosen |= set() if optional else {path[1] for path in space.targets[name]}
+        if letters and all(set(letters) & set(option) for option in choice.options):
+            return None
+        if letters:
+            shown = f"contains {' or '.join(letters)}"
+            tests.append(Test(name, "contains", letters, shown))
+    for index, stage in enumerate(space.base["stages"]):
+        if index not in chosen and blocks & set(stage["pattern"]):
+            return None
+    return any_of(tests) if tests else None
+
+
+def _names(statement: Reduced) -> set[str]:
+    if statement is None or isinstance(statement, bool):
+        return set()
+    return set(statement.names)
+
+
 # --- order and possibility ---------------------------------------------------------------------
 
 
@@ -336,8 +425,5 @@ def _read_points(space: Definition) -> None:
         space.points[name] = dict(changes or {})
         try:
             point_config(name, space.points[name])
-        except ValidationError as exc:
-            text = yaml_files.describe(exc, BackboneConfig, Document({}, "config"))
-            space.fail(("points", name), text.removeprefix("config: "))
         except SpaceError as exc:
             space.fail(("points", name), str(exc))

@@ -1,31 +1,40 @@
 """Is this design a point of the space, and which one?
 
-Designs are compared by what they compute (`backbones.canonical`), not by spelling: block letters,
-order names and ratios may differ. `fields` tells which options agree with the design, field by
-field; that leaves few options a choice, whose combinations are built and compared exactly.
+Designs are compared by what they compute (their fingerprint), not by spelling: block letters,
+order names and ratios may differ. An option is possible where the design stays what it is when
+the option is written into it. That leaves few options a choice; points made of these are built
+and compared whole.
 """
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
 from itertools import islice, product
-from typing import Any
+from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
 from backbones.config import BackboneConfig
 from search_spaces import patterns
-from search_spaces.choices import Choices, Value, freeze, show
+from search_spaces.choices import Choices, Value, freeze, fresh, show
 from search_spaces.definition import Definition
 from search_spaces.errors import SpaceError
-from search_spaces.fields import MISSING, OUTSIDE, Family, Leaves, Match, Place, Probe, split
-from search_spaces.paths import Path
+from search_spaces.fit import bend, with_widths
+from search_spaces.paths import Path, within, write
 
 MAX_WORDS = 500
 """Ways to spell the design's blocks in the letters of the space that are followed up."""
 MAX_POINTS = 500
-"""Points compared exactly for one such way."""
+"""Points compared whole for one such way."""
+
+Options = dict[str, set[Any]]
+"""Choice -> the options, frozen, that leave the design as it is."""
+MISSING: Any = object()
+UNSEEN = ("schema", "name", "drop_path_rate")
+"""Fields of a config that say nothing of its function."""
 
 
 def find(space: Definition, config: BackboneConfig) -> Choices:
@@ -37,41 +46,41 @@ def find(space: Definition, config: BackboneConfig) -> Choices:
 
 
 class _Search:
-    """One membership question."""
+    """One membership question. data: the design, into which options are written for a moment."""
 
     def __init__(self, space: Definition, config: BackboneConfig) -> None:
         self.space = space
-        self.config = config
-        self._equal: dict[str, Leaves] = {}
-        self.target = split(config.canonical(), self._equal)
         self.fingerprint = config.fingerprint()
         self.widths = [stage.width for stage in config.stages]
-        self.depths = [stage.depth for stage in config.stages]
-        self.allowed: dict[str, set[Any]] = {}
-        self.outside: dict[str, Value] = {}
-        self.free_width = space.fit is not None
+        self.data = config.model_dump(mode="json", by_alias=True)
+        self.targets = [(n, path) for n, paths in space.targets.items() for path in paths]
+        self.free = [p for _, p in self.targets if p[0] == "stages" and p[2] == "pattern"]
+        self.free += [("stages", s, "pattern") for s in range(len(self.widths))]
+        if space.fit is not None:
+            self.free += [("stages", s, "width") for s in range(len(self.widths))]
+        self._known: dict[str, bool] = {}
+        self._suiting: dict[tuple[str, str], tuple[Options, Path | None]] = {}
+        self._spell_out_routes(config)
 
     def run(self) -> Choices:
-        """Filter, then compare exactly."""
+        """Filter, then compare whole."""
         stages = self.space.base["stages"]
-        if len(stages) != len(self.config.stages):
-            self._refuse(
-                "stages", f"{len(self.config.stages)} of them, the space has {len(stages)}"
-            )
-        self._filter_stages()
-        self._filter_outside()
-        matches = self._block_matches()
+        if len(stages) != len(self.widths):
+            self._refuse("stages", f"{len(self.widths)} of them, the space has {len(stages)}")
+        options: Options = {}
+        roots: list[Path] = [("stages", s) for s in range(len(stages))]
+        roots += [(k,) for k in self.space.base if k not in ("blocks", "stages", *UNSEEN)]
+        for root in roots:
+            kept, outside = self._part(root, root)
+            if outside is not None:
+                self._refuse(".".join(map(str, outside)), self._at(outside))
+            options = _both(options, kept)
         torn = ""
-        for words in islice(self._words(matches), MAX_WORDS):
-            domains = dict(self.allowed)
-            for place, letter in words.letters.items():
-                for name, options in matches[letter][place].allowed.items():
-                    domains[name] = domains.get(name, options) & options
-            domains.update(words.patterns)
-            found = self._compare(domains)
+        for possible in islice(self._spellings(options), MAX_WORDS):
+            found = self._compare(possible)
             if found is not None:
                 return found
-            torn = torn or self._torn(domains)
+            torn = torn or self._torn(possible)
         sets = ", ".join(self.space.choices[torn].sets) if torn else ""
         raise SpaceError(
             f"not in space {self.space.file.name}: "
@@ -82,224 +91,227 @@ class _Search:
             )
         )
 
-    def _torn(self, domains: dict[str, set[Any]]) -> str:
-        """Return a choice without a value for all blocks that alone stands in the way."""
-        for name in domains:
-            rest = {n: options for n, options in domains.items() if n != name}
-            if not domains[name] and self.space.solver(self._only(rest)).feasible():
-                return name
-        return ""
-
-    def _only(self, domains: dict[str, set[Any]]) -> dict[str, list[Value]]:
-        return {
-            name: [o for o in self.space.choices[name].options if freeze(o) in options]
-            for name, options in domains.items()
-        }
-
-    def _refuse(self, field: str, found: Any) -> None:
+    def _refuse(self, field: str, found: Any) -> NoReturn:
+        shown = "(absent)" if found is MISSING else show(found)
         raise SpaceError(
-            f"not in space {self.space.file.name}: {field}: {found}; no choice leads there"
+            f"not in space {self.space.file.name}: {field}: {shown}; no choice leads there"
         )
 
-    def _direct(self, path: Path) -> Any:
-        """Return the target's value where it can be read off: a depth, a width, a routes row."""
-        if path[0] != "stages" or len(path) < 3:
-            return None
-        stage = int(path[1])
-        if path[2] in ("depth", "width"):
-            return (self.depths if path[2] == "depth" else self.widths)[stage]
-        if path[2] == "routes" and len(path) == 4:
-            return _as_set(self.target.get((stage, int(path[3])), {}).get("mixer.order"))
-        return None
+    def _spell_out_routes(self, config: BackboneConfig) -> None:
+        """Give the design route tables where the space has them."""
+        for base, stage, canonical in zip(
+            self.space.base["stages"], self.data["stages"], config.canonical()["stages"]
+        ):
+            rows = [block["mixer"].get("order") for block in canonical["blocks"]]
+            if base["routes"] is not None and all(isinstance(row, list) for row in rows):
+                stage["routes"] = rows
+                for letter in stage["pattern"]:
+                    order = {"kind": "window", "routes": rows[0]}
+                    self.data["blocks"][letter]["mixer"]["order"] = order
 
-    def _filter_stages(self) -> None:
-        """Keep the depths, route tables, and without fit the widths, that the design has."""
-        varied: set[Path] = set()
-        for name, choice in self.space.choices.items():
-            for path in self.space.targets[name]:
-                value = self._direct(path)
-                if value is None:
-                    continue
-                varied.add(path)
-                kept = {
-                    freeze(o)
-                    for o, s in zip(choice.options, choice.settings)
-                    if _as_set(self.space.written(name, path, s)) == value
-                }
-                self.allowed[name] = self.allowed.get(name, kept) & kept
-                if not kept and name not in self.space.whens:
-                    shown = sorted(value) if isinstance(value, frozenset) else value
-                    self._refuse(".".join(map(str, path)), shown)
-        for s, stage in enumerate(self.space.base["stages"]):
-            for key, values in (("depth", self.depths), ("width", self.widths)):
-                fixed = ("stages", s, key) not in varied and not (
-                    key == "width" and self.free_width
-                )
-                if fixed and stage[key] != values[s]:
-                    self._refuse(f"stages.{s}.{key}", values[s])
+    # -- fields --
 
-    # -- everything but blocks --
-
-    def _acts(self, name: str, on_blocks: bool) -> bool:
-        """Whether a choice acts on blocks, or on anything else but patterns, depths, widths."""
-        for path in self.space.targets[name]:
-            in_stage = path[0] == "stages" and len(path) > 2
-            if in_stage and path[2] in ("depth", "width", "pattern"):
-                continue
-            if (path[0] == "blocks" or (in_stage and path[2] == "routes")) == on_blocks:
-                return True
-        return False
-
-    def _probe(self, letter: str | None) -> Probe:
-        """Return what builds the base with some options, the design's geometry and one letter."""
-        stages = []
-        for s, stage in enumerate(self.space.base["stages"]):
-            pattern = letter or stage["pattern"]
-            stages.append(
-                {**stage, "width": self.widths[s], "depth": self.depths[s], "pattern": pattern}
-            )
-
-        def probe(point: Mapping[str, Value]) -> dict[Place, Leaves] | None:
+    def _at(self, path: Path) -> Any:
+        node: Any = self.data
+        for key in path:
             try:
-                around = {**self.outside, **point}
-                built = self.space.assemble(around, stages=stages)
-            except (ValidationError, SpaceError):
-                return None  # not a design by itself; with other options it may be one
-            return split(built.canonical(), self._equal)
+                node = node[key]
+            except (KeyError, IndexError, TypeError):
+                return MISSING
+        return node
 
-        return probe
+    def _base(self, path: Path) -> Any:
+        node: Any = self.space.base
+        for key in path:
+            node = None if node is None else node[key]
+        return node
 
-    def _filter_outside(self) -> None:
-        names = [n for n in self.space.choices if self._acts(n, on_blocks=False)]
-        family = Family(self.space, names, self._probe(None), self.allowed)
-        match = family.match(OUTSIDE, self.target[OUTSIDE], ignored=set())
-        if match.failing:
-            field = match.failing[0]
-            self._refuse(field, self._shown(OUTSIDE, field))
-        for name, options in match.allowed.items():
-            self.allowed[name] = self.allowed.get(name, options) & options
-            fitting = [o for o in self.space.choices[name].options if freeze(o) in options]
-            if fitting:  # blocks are compared with this in place: a class token changes orders
-                self.outside[name] = fitting[0]
+    def _stays(self, at: Path, value: Any) -> bool:
+        """Whether the design stays what it is with this value at a path."""
+        mine = self._at(at)
+        if mine == value:
+            return True
+        if isinstance(mine, list) and isinstance(value, list) and _members(mine) != _members(value):
+            return False
+        key = f"{at} {value!r}"
+        if key not in self._known:
+            data = copy.deepcopy(self.data)
+            try:
+                write(data, at, value)
+                config = BackboneConfig.model_validate(data)
+                self._known[key] = config.fingerprint() == self.fingerprint
+            except (ValidationError, KeyError, IndexError, TypeError):
+                self._known[key] = False
+        return self._known[key]
 
-    def _shown(self, place: Place, field: str) -> str:
-        return show_leaf(self.target[place].get(field, MISSING))
+    def _with_mine(self, value: Any, path: Path, at: Path) -> Any:
+        """Return a copy of a value in which what choices write below it is as the design has it."""
+        value = copy.deepcopy(value)
+        for below in [*self.free, *(p for _, p in self.targets)]:
+            rest = below[len(path) :]
+            mine = self._at((*at, *rest))
+            if rest and within(below, path) and mine is not MISSING:
+                with suppress(KeyError, IndexError, TypeError):
+                    write(value, rest, mine)
+        return value
+
+    def _part(self, root: Path, at: Path) -> tuple[Options, Path | None]:
+        """Return the options with which a part of the space is a part of the design.
+
+        The second is the first field of the design's part that none of them brings there.
+        """
+        outside = self._differing(self._base(root), root, at)
+        kept: Options = {}
+        for name, path in self.targets:
+            if outside is not None or not within(path, root) or path in self.free:
+                continue
+            choice, here = self.space.choices[name], (*at, *path[len(root) :])
+
+            def stays(value: Any, path: Path = path, here: Path = here) -> bool:
+                return self._stays(here, self._with_mine(value, path, here))
+
+            settings = (self.space.written(name, path, s) for s in choice.settings)
+            found = {freeze(o) for o, s in zip(choice.options, settings) if stays(s)}
+            kept = _both(kept, {name: found})
+            # A choice that may not exist leaves what the base has, or another choice writes there.
+            above = any(other != path and within(path, other) for _, other in self.targets)
+            missing = name in self.space.whens and (above or stays(self._base(path)))
+            if not kept[name] and not missing:
+                outside = here
+        return kept, outside
+
+    def _differing(self, base: Any, path: Path, at: Path) -> Path | None:
+        """Return the first field that is otherwise in the design, and that no choice writes."""
+        if any(path == p for p in (*self.free, *(p for _, p in self.targets))):
+            return None
+        if self._stays(at, self._with_mine(base, path, at)):
+            return None
+        mine = self._at(at)
+        for key in base if isinstance(base, dict) and isinstance(mine, dict) else ():
+            inside = self._differing(base[key], (*path, key), (*at, key))
+            if inside is not None:
+                return inside
+        return at
 
     # -- blocks --
 
-    def _block_matches(self) -> dict[str, dict[Place, Match]]:
-        names = [n for n in self.space.choices if self._acts(n, on_blocks=True)]
-        matches: dict[str, dict[Place, Match]] = {}
-        for letter in self.space.base["blocks"]:
-            mine = [
-                n
-                for n in names
-                if any(p[0] == "stages" or p[:2] == ("blocks", letter)
-                       for p in self.space.targets[n])
-            ]  # fmt: skip
-            family = Family(self.space, mine, self._probe(letter), self.allowed)
-            matches[letter] = {
-                place: family.match(place, target, ignored=set())
-                for place, target in self.target.items()
-                if place != OUTSIDE
-            }
-        return matches
+    def _suits(self, block: str, letter: str) -> tuple[Options, Path | None]:
+        """Return what `_part` says of a block of the space and one of the design."""
+        pair = block, letter
+        if pair not in self._suiting:
+            self._suiting[pair] = self._part(("blocks", block), ("blocks", letter))
+        return self._suiting[pair]
 
-    def _words(self, matches: dict[str, dict[Place, Match]]) -> Iterator[_Words]:
-        """Yield the ways to spell the design's blocks, each as its patterns and letters."""
-        by_pattern: dict[str, list[Path]] = {}
-        for name in self.space.choices:
-            for path in self.space.targets[name]:
-                if len(path) == 3 and (path[0], path[2]) == ("stages", "pattern"):
-                    by_pattern.setdefault(name, []).append(path)
-        chosen = {path[1] for paths in by_pattern.values() for path in paths}
-        base = {
-            s: patterns.tile(stage["pattern"], self.depths[s])
-            for s, stage in enumerate(self.space.base["stages"])
-        }
-        fixed = {(s, b): x for s, word in base.items() for b, x in enumerate(word)}
-        for s in base.keys() - chosen:
-            self._require(matches, s, [base[s]])
-        ways: list[list[tuple[str, set[Any], dict[Place, str]]]] = []
-        for name, paths in by_pattern.items():
+    def _spellings(self, options: Options) -> Iterator[Options]:
+        """Yield what is left of the options, for each way to spell the design's blocks."""
+        base = self.space.base["stages"]
+        chosen: dict[str, list[int]] = {}
+        for name, path in self.targets:
+            if path[0] == "stages" and path[2] == "pattern":
+                chosen.setdefault(name, []).append(int(path[1]))
+        varied = {s for stages in chosen.values() for s in stages}
+        fixed = {s: base[s]["pattern"] for s in range(len(base)) if s not in varied}
+        ways: list[list[tuple[Options, set[tuple[str, str]]]]]
+        ways = [[({}, self._pairs(fixed))]] if self._placed(fixed) else []
+        if not ways:
+            self._refuse_block([fixed])
+        for name, stages in chosen.items():
             choice = self.space.choices[name]
-            here: list[tuple[str, set[Any], dict[Place, str]]] = []
+            spelled: list[tuple[Options, dict[int, str]]] = [
+                ({name: {freeze(option)}},
+                 {s: self.space.written(name, ("stages", s, "pattern"), setting) for s in stages})
+                for option, setting in zip(choice.options, choice.settings)
+            ]  # fmt: skip
             if name in self.space.whens:  # it may not exist: then the base's pattern stands
-                here.append((name, set(), {}))
-            for option, setting in zip(choice.options, choice.settings):
-                letters = {
-                    (int(path[1]), b): letter
-                    for path in paths
-                    for b, letter in enumerate(self._word(name, path, setting))
-                }
-                if all(not matches[x][place].failing for place, x in letters.items()):
-                    here.append((name, {freeze(option)}, letters))
-            if not here:
-                for path in paths:
-                    words = [self._word(name, path, s) for s in choice.settings]
-                    self._require(matches, int(path[1]), words)
-                self._refuse(".".join(map(str, paths[0])), "the order of its blocks")
-            ways.append(here)
+                spelled.append(({name: set()}, {s: base[s]["pattern"] for s in stages}))
+            ways.append(
+                [(way, self._pairs(words)) for way, words in spelled if self._placed(words)]
+            )
+            if not ways[-1]:
+                self._refuse_block([words for _, words in spelled])
         for combination in product(*ways):
-            letters = dict(fixed)
-            for _, _, more in combination:
-                letters.update(more)
-            yield _Words({name: options for name, options, _ in combination}, letters)
+            left = options
+            for pair in set().union(*(pairs for _, pairs in combination)):
+                left = _both(left, self._suits(*pair)[0])
+            yield {**left, **{n: o for way, _ in combination for n, o in way.items()}}
 
-    def _word(self, name: str, path: Path, setting: Any) -> str:
-        """Return the block letters that an option of a pattern gives a stage."""
-        return patterns.tile(self.space.written(name, path, setting), self.depths[int(path[1])])
+    def _pairs(self, words: Mapping[int, str]) -> set[tuple[str, str]]:
+        """Return which block of the space meets which of the design, given patterns of stages."""
+        return {
+            pair
+            for s, pattern in words.items()
+            for stage in [self.data["stages"][s]]
+            for pair in zip(
+                *(patterns.tile(p, stage["depth"]) for p in (pattern, stage["pattern"]))
+            )
+        }
 
-    def _require(
-        self, matches: dict[str, dict[Place, Match]], stage: int, words: list[str]
-    ) -> None:
-        """Refuse a design with a block that no letter in use there can be."""
-        for b in range(self.depths[stage]):
-            place = (stage, b)
-            letters = {word[b] for word in words}
-            best = min(sorted(letters), key=lambda x: len(matches[x][place].failing))
-            failing = matches[best][place].failing
-            if failing:
-                field = failing[0]
-                self._refuse(f"stages.{stage}, block {b}, {field}", self._shown(place, field))
+    def _placed(self, words: Mapping[int, str]) -> bool:
+        return all(self._suits(*pair)[1] is None for pair in self._pairs(words))
 
-    def _compare(self, domains: dict[str, set[Any]]) -> Choices | None:
-        """Return the first point within the domains that is the design."""
-        for point in islice(self.space.solver(self._only(domains)).points(), MAX_POINTS):
+    def _refuse_block(self, ways: list[dict[int, str]]) -> NoReturn:
+        """Name the first block of the design that no letter in use there can be, and its field."""
+        for s in ways[0]:
+            stage = self.data["stages"][s]
+            mine = patterns.tile(stage["pattern"], stage["depth"])
+            for b, letter in enumerate(mine):
+                blocks = dict.fromkeys(patterns.tile(words[s], stage["depth"])[b] for words in ways)
+                outside = [self._suits(block, letter)[1] for block in blocks]
+                if None not in outside:
+                    at = max((path for path in outside if path is not None), key=self._order)
+                    field = ".".join(map(str, at[2:]))
+                    self._refuse(f"stages.{s}, block {b}, {field}", self._at(at))
+        s = next(iter(ways[0]))
+        self._refuse(f"stages.{s}.pattern", self.data["stages"][s]["pattern"])
+
+    def _order(self, at: Path) -> list[float]:
+        """Return where a field stands in the design: of two, the later is nearer to a match."""
+        node: Any = self.data
+        places: list[float] = []
+        for key in at:
+            places.append(list(node).index(key) if isinstance(node, dict) and key in node else 0)
+            node = node.get(key) if isinstance(node, dict) else None
+        return [*places, math.inf]
+
+    # -- whole designs --
+
+    def _only(self, options: Options) -> dict[str, list[Value]]:
+        return {
+            name: [o for o in self.space.choices[name].options if freeze(o) in kept]
+            for name, kept in options.items()
+        }
+
+    def _torn(self, options: Options) -> str:
+        """Return a choice without a value for all blocks that alone stands in the way."""
+        for name in options:
+            rest = {n: kept for n, kept in options.items() if n != name}
+            if not options[name] and self.space.solver(self._only(rest)).feasible():
+                return name
+        return ""
+
+    def _compare(self, options: Options) -> Choices | None:
+        """Return the point within the options that is the design, nearest to it in its widths."""
+        found: tuple[float, Choices] | None = None
+        for point in islice(self.space.solver(self._only(options)).points(), MAX_POINTS):
             try:
                 built = self.space.assemble(point)
             except (ValidationError, SpaceError):
                 continue
-            if self.free_width:
-                from search_spaces.fit import with_widths
-
+            bent = bend(self.widths, [stage.width for stage in built.stages])
+            if found is not None and bent >= found[0]:
+                continue
+            if self.space.fit is not None:
                 built = with_widths(built, self.widths)
             if built.fingerprint() == self.fingerprint:
-                return {name: _copied(value) for name, value in point.items()}
-        return None
+                found = bent, fresh(point)
+                if not any(p[0] == "stages" and p[2] == "width" for _, p in self.targets):
+                    break
+        return None if found is None else found[1]
 
 
-def _as_set(value: Any) -> Any:
-    """Return routes as a set, since their order means nothing; other values as they are."""
-    return frozenset(value) if isinstance(value, (list, tuple)) else value
+def _both(a: Options, b: Options) -> Options:
+    return {**a, **{name: a.get(name, kept) & kept for name, kept in b.items()}}
 
 
-@dataclass
-class _Words:
-    """patterns: pattern choice -> its option, or none; letters: place -> block letter."""
-
-    patterns: dict[str, set[Any]]
-    letters: dict[Place, str]
-
-
-def _copied(value: Value) -> Value:
-    return [_copied(v) for v in value] if isinstance(value, list) else value
-
-
-def show_leaf(value: Any) -> str:
-    """Return a frozen field as one would write it."""
-    if isinstance(value, tuple):
-        if value[:1] == ("bool",):
-            return show(value[1])
-        return f"[{', '.join(show_leaf(v) for v in value)}]"
-    return show(value)
+def _members(values: list[Any]) -> set[Any]:
+    return {freeze(v) for v in values}

@@ -1,23 +1,37 @@
 """Refuses a space that cannot hold what it says.
 
 Conditions that are never true, constraints that exclude each other, options that no design can
-take; then every option is put into a design and built once, so that a path or a value that the
-backbone language does not know is found with its line, and not in the middle of a search.
+take. Then every option, and every pair of options that meet in one block, is put into a design
+and built, so that what the backbone language does not take is found with its line, and not in
+the middle of a search. Last, choices and options that make no difference.
+
+What is accepted does not depend on the order in which options are written: an option or a pair is
+refused when no design that was tried with it can be built, whatever the rest of the design.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from backbones.yaml_files import Loc
-from search_spaces.choices import Value, freeze, show
+from search_spaces.choices import Choice, Choices, Value, freeze, show
 from search_spaces.definition import Definition, blamed
 from search_spaces.errors import SpaceError
+from search_spaces.variation import alone
 
 IDLE_WALKS = 12
 """Walks without a new option after which the options that are left are asked for one by one."""
+TRIES = 24
+"""Random designs tried with an option, or a pair, before it is refused."""
+TOLD_APART = 24
+"""Options of a choice that are compared with each other; patterns and subsets differ anyway."""
+SURROUNDINGS = 48
+"""Designs in which two options must be the same before one of them is refused."""
 
 
 def check_possible(space: Definition) -> None:
@@ -37,57 +51,211 @@ def check_possible(space: Definition) -> None:
             space.fail(("choices", name, "when"), f"{said}; correct it or remove the choice")
 
 
-def try_every_option(space: Definition) -> None:
-    """Build designs until every option was in one of them."""
-    left = {n: {freeze(o) for o in c.options} for n, c in space.choices.items()}
+def prove(space: Definition) -> None:
+    """Raise SpaceError for an option, or a pair, that no design takes, or one without effect."""
+    proof = _Proof(space)
+    proof.try_options()
+    proof.try_pairs()
+    proof.tell_apart()
 
-    turn = 0
 
-    def prefer_untried(name: str, allowed: list[Value]) -> Value:
-        other = allowed[turn % len(allowed)]
-        return next((v for v in allowed if freeze(v) in left[name]), other)
+Option = tuple[str, Any]
+"""A choice and one of its values, frozen."""
 
-    def build(point: dict[str, Value] | None) -> bool:
+
+class _Proof:
+    """The designs that were built so far: which options, and which pairs, they hold."""
+
+    def __init__(self, space: Definition) -> None:
+        self.space = space
+        self.solver = space.solver()
+        self.meets = _meetings(space)
+        self.holding: dict[Option, Choices] = {}
+        self.pairs: set[tuple[Option, Option]] = set()
+        self.built: list[Choices] = []
+        self.turn = 0
+
+    def build(self, point: Choices | None) -> Exception | None:
+        """Build a design and note what it holds; return what the language says against it."""
         assert point is not None
-        news = [n for n, v in point.items() if freeze(v) in left[n]]
+        try:
+            self.space.assemble(point)
+        except (ValidationError, SpaceError) as error:
+            return error
+        self.built.append(point)
         for name, value in point.items():
-            left[name].discard(freeze(value))
-        if news:
-            _build_or_fail(space, point)
-        return bool(news)
+            self.holding.setdefault((name, freeze(value)), point)
+        for a, b in self.meets:
+            if a in point and b in point:
+                self.pairs.add(((a, freeze(point[a])), (b, freeze(point[b]))))
+        return None
 
-    solver = space.solver()
-    idle = 0
-    while idle < IDLE_WALKS and any(left.values()):
-        idle = 0 if build(solver.walk(prefer_untried)) else idle + 1
-        turn += 1
-    for name, choice in space.choices.items():
-        for index, option in enumerate(choice.options):
-            if freeze(option) not in left[name]:
+    # -- options --
+
+    def try_options(self) -> None:
+        """Build designs until every option was in one of them."""
+        idle = 0
+        while idle < IDLE_WALKS and any(self._untried()):
+            before = len(self.holding)
+            self.build(self.solver.walk(self._prefer_untried))
+            idle = 0 if len(self.holding) > before else idle + 1
+            self.turn += 1
+        for choice, index in list(self._untried()):
+            option = choice.options[index]
+            if (choice.name, freeze(option)) in self.holding:
                 continue
-            forced = space.solver({name: [option]}, required={name}).walk(prefer_untried)
+            forced = self._forced({choice.name: option})
             if forced is None:
-                entry = space.file.choices[name]
-                at: Loc = ("choices", name)
-                if entry.options is not None:
-                    labeled = isinstance(entry.options, dict)
-                    at = (*at, "options", show(option) if labeled else index)
-                space.fail(
-                    at,
+                self.space.fail(
+                    self._loc(choice, index),
                     f"{show(option)} can never be chosen: the conditions and constraints exclude "
                     "it; remove it or relax them",
                 )
-            build(forced)
+            error = self.build(forced)
+            if error is not None and not self._saved(forced, {choice.name: option}):
+                self._refuse(choice, option, forced, error)
+
+    def _untried(self) -> Iterator[tuple[Choice, int]]:
+        for name, choice in self.space.choices.items():
+            for index, option in enumerate(choice.options):
+                if (name, freeze(option)) not in self.holding:
+                    yield choice, index
+
+    def _prefer_untried(self, name: str, allowed: list[Value]) -> Value:
+        other = allowed[self.turn % len(allowed)]
+        return next((v for v in allowed if (name, freeze(v)) not in self.holding), other)
+
+    def _forced(self, wanted: Mapping[str, Value]) -> Choices | None:
+        """Return a design with these values, the rest as in one that is known to build."""
+        solver = self.space.solver({n: [v] for n, v in wanted.items()}, required=wanted)
+        known = self.built[-1] if self.built else {}
+        return solver.walk(lambda n, allowed: known[n] if known.get(n) in allowed else allowed[0])
+
+    def _saved(self, point: Choices, wanted: Mapping[str, Value]) -> bool:
+        """Whether a design with these values can be built, this or that choice being another."""
+        for name in point.keys() - wanted.keys():
+            for value in self.space.choices[name].options:
+                child = alone(self.space, self.solver, point, name, value)
+                if child is not None and wanted.items() <= child.items() and not self.build(child):
+                    return True
+        solver = self.space.solver({n: [v] for n, v in wanted.items()}, required=wanted)
+        rng = np.random.default_rng(0)
+        walks = (
+            solver.walk(lambda n, allowed: self.space.choices[n].draw(allowed, rng))
+            for _ in range(TRIES)
+        )
+        return any(self.build(walk) is None for walk in walks)
+
+    def _refuse(self, choice: Choice, option: Value, point: Choices, error: Exception) -> None:
+        if isinstance(error, ValidationError):
+            blame, said = blamed(self.space, point, error)
+            if blame is None or (blame, freeze(point[blame])) in self.holding:
+                blame = choice.name
+            self.space.fail(("choices", blame), f"{show(point[blame])} does not fit: {said}")
+        name = str(error).split(":", 1)[0]
+        self.space.fail(("choices", name, "sets"), str(error).removeprefix(f"{name}: "))
+
+    def _loc(self, choice: Choice, index: int) -> Loc:
+        entry = self.space.file.choices[choice.name]
+        if entry.options is None:
+            return ("choices", choice.name)
+        labeled = isinstance(entry.options, dict)
+        return ("choices", choice.name, "options",
+                show(choice.options[index]) if labeled else index)  # fmt: skip
+
+    # -- pairs --
+
+    def try_pairs(self) -> None:
+        """Build designs until every pair of options that meet in a block was in one of them."""
+        for a, b in self.meets:
+            for x in self.space.choices[a].options:
+                for y in self.space.choices[b].options:
+                    if ((a, freeze(x)), (b, freeze(y))) not in self.pairs:
+                        self._try_pair({a: x, b: y})
+
+    def _try_pair(self, pair: dict[str, Value]) -> None:
+        (a, x), (b, y) = pair.items()
+        known = {**self.holding[a, freeze(x)], **pair}
+        self.turn += 1
+
+        def pick(name: str, allowed: list[Value]) -> Value:
+            keeps = name in known and (name in pair or not self._varies(name))
+            return known[name] if keeps else allowed[self.turn % len(allowed)]
+
+        point = self.solver.walk(pick)
+        if point is None or not pair.items() <= point.items():
+            point = self._forced(pair)
+        if point is None:
+            return  # the constraints exclude the pair
+        error = self.build(point)
+        if error is None or self._saved(point, pair):
+            return
+        said = str(error)
+        if isinstance(error, ValidationError):
+            said = blamed(self.space, point, error)[1]
+        rule = f"{{if: {{{a}: {_flow(x)}}}, then: {{{b}: {{not: {_flow(y)}}}}}}}"
+        self.space.fail(
+            ("choices", b),
+            f"{show(y)} does not go with {a} {show(x)}: {said}; add the constraint {rule}",
+        )
+
+    def _varies(self, name: str) -> bool:
+        return any(name in pair for pair in self.meets)
+
+    # -- effects --
+
+    def tell_apart(self) -> None:
+        """Raise SpaceError for a choice, or two options, that make no difference anywhere."""
+        for name, choice in self.space.choices.items():
+            compared = choice.options[: TOLD_APART if choice.form in ("options", "range") else 2]
+            known = self.holding[name, freeze(choice.options[0])]
+            groups: dict[Any, Value] = {}
+            for option in compared:
+                design = self._design(known, name, option)
+                same = None if design is None else groups.setdefault(design, option)
+                if same is None or same is option or self._differ(name, same, option):
+                    continue
+                index = choice.options.index(option)
+                self.space.fail(
+                    self._loc(choice, index) if len(choice.options) > 2 else ("choices", name),
+                    f"{show(same)} and {show(option)} are the same function wherever they were "
+                    f"tried; remove one of them, or {name} if it changes nothing",
+                )
+
+    def _differ(self, name: str, x: Value, y: Value) -> bool:
+        around = [point for point in self.built if name in point]
+        for point in around[:: max(1, len(around) // SURROUNDINGS)]:
+            first, second = (self._design(point, name, value) for value in (x, y))
+            if first is not None and second is not None and first != second:
+                return True
+        return False
+
+    def _design(self, point: Choices, name: str, value: Value) -> Any:
+        child = alone(self.space, self.solver, point, name, value)
+        if child is None or self.build(child) is not None:
+            return None
+        return self.space.identity(self.space.assemble(child))
 
 
-def _build_or_fail(space: Definition, point: Mapping[str, Value]) -> None:
-    try:
-        space.assemble(point)
-    except ValidationError as exc:
-        blame, problem = blamed(space, point, exc)
-        loc: Loc = ("choices", blame) if blame else ("choices",)
-        value = f"{show(point[blame])} does not fit: " if blame else ""
-        space.fail(loc, f"{value}{problem}")
-    except SpaceError as exc:
-        name = str(exc).split(":", 1)[0]
-        space.fail(("choices", name, "sets"), str(exc).removeprefix(f"{name}: "))
+def _flow(value: Value) -> str:
+    return f"[{', '.join(map(_flow, value))}]" if isinstance(value, list) else show(value)
+
+
+def _meetings(space: Definition) -> list[tuple[str, str]]:
+    """Return the pairs of choices that write into one block, or one of them around all blocks."""
+    reach: dict[str, set[str]] = {}
+    for name, choice in space.choices.items():
+        roots = {
+            path[:2] if path[0] in ("blocks", "stages") else () for path in space.targets[name]
+        }
+        reach[name] = {f"block {root[1]}" for root in roots if root[:1] == ("blocks",)}
+        if () in roots:
+            reach[name] |= {"around"}
+        elif choice.letters:
+            reach[name] |= {"pattern"}
+    met = []
+    for a, b in combinations(space.choices, 2):
+        blocks = any(root.startswith("block") for root in reach[a] & reach[b])
+        if blocks or ("around" in reach[a] | reach[b] and reach[a] and reach[b]):
+            met.append((a, b))
+    return met

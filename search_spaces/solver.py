@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from search_spaces.choices import freeze
 from search_spaces.statements import ABSENT, Reduced, Statement, truth
 
 State = tuple[int, ...]
@@ -61,6 +62,7 @@ class Solver:
         self._steps: dict[tuple[int, State], list[Step]] = {}
         self._counts: dict[tuple[int, State], int] = {}
         self._alive: dict[tuple[int, State], bool] = {}
+        self._open: dict[tuple[int, State], tuple[list[Any], dict[Any, State]]] = {}
 
     def _number(self, statement: Reduced) -> int:
         if statement is None:
@@ -157,30 +159,56 @@ class Solver:
             self._alive[(at, state)] = known
         return known
 
-    def walk(self, pick: Pick) -> dict[str, Any] | None:
-        """Decide choice after choice; return the point, or None when there is no valid one.
+    def _ways(self, at: int, state: State) -> tuple[list[Any], dict[Any, State]]:
+        """Return the values that can still be completed, and what each, frozen, leaves open.
 
-        pick is asked once for each choice that exists, with the values from which a valid point
-        can still be reached, and returns one of them.
+        The value is ABSENT, alone, where the choice does not exist.
         """
-        if not self.feasible():
-            return None
-        state, point = self._start, {}
-        for at, name in enumerate(self.names):
+        found = self._open.get((at, state))
+        if found is None:
             ways = [
                 (value, after)
                 for value, left in self._step(at, state)
                 if left is not None
                 and self._feasible(at + 1, after := self._apply(at, state, left))
             ]
-            if ways[0][0] is ABSENT:
-                state = ways[0][1]
+            found = [value for value, _ in ways], {freeze(value): after for value, after in ways}
+            self._open[at, state] = found
+        return found
+
+    def walk(self, pick: Pick) -> dict[str, Any] | None:
+        """Decide choice after choice; return the point, or None when there is no valid one.
+
+        pick is asked once for each choice that exists, with the values from which a valid point
+        can still be reached; another value than these leads to None.
+        """
+        if not self.feasible():
+            return None
+        state, point = self._start, {}
+        for at, name in enumerate(self.names):
+            allowed, after = self._ways(at, state)
+            if ABSENT in after:
+                state = after[ABSENT]
                 continue
-            allowed = [value for value, _ in ways]
             value = pick(name, allowed)
-            state = ways[allowed.index(value)][1]
-            point[name] = value
+            if (left := after.get(freeze(value))) is None:
+                return None
+            point[name], state = value, left
         return point
+
+    def admits(self, point: Mapping[str, Any]) -> bool:
+        """Return whether a point is valid: every choice that exists, at an option, and no other."""
+        if not self.feasible():
+            return False
+        state, decided = self._start, 0
+        for at, name in enumerate(self.names):
+            key = freeze(point[name]) if name in point else ABSENT
+            after = self._ways(at, state)[1].get(key)
+            if after is None:
+                return False
+            decided += key is not ABSENT
+            state = after
+        return decided == len(point)
 
     def points(self) -> Iterator[dict[str, Any]]:
         """Yield every valid point, in the order of the options."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,10 +18,10 @@ from backbones import yaml_files
 from backbones.config import BackboneConfig
 from backbones.counting import cost
 from search_spaces import loader, variation
-from search_spaces.choices import Assigned, Choice, Choices, Value, freeze, show
+from search_spaces.choices import Assigned, Choice, Choices, Value, freeze, fresh, show
 from search_spaces.definition import Definition, blamed, point_config
 from search_spaces.errors import SpaceError, UnreachableError
-from search_spaces.fit import Band, ImageSize, check_bands, fit_widths
+from search_spaces.fit import Band, ImageSize, check_bands, distance, fit_widths
 from search_spaces.solver import holds
 from search_spaces.statements import truth
 
@@ -76,19 +76,26 @@ class SearchSpace:
         return cls(definition, _self_contained(path.read_text(encoding="utf-8"), definition))
 
     @classmethod
-    def from_text(cls, text: str, source: str = "inline space") -> SearchSpace:
+    def from_text(
+        cls, text: str, source: str = "inline space", *, proven: bool = False
+    ) -> SearchSpace:
         """Return the space that YAML text describes, e.g. the `source_text` of a stored study.
 
+        proven: whether the text has been loaded before, as a stored study's has, so that its
+        options need not be built again.
         Raises: SpaceError, as `load`.
         """
-        definition = loader.read(yaml_files.parse(text, source, SpaceError))
+        definition = loader.read(yaml_files.parse(text, source, SpaceError), proven=proven)
         return cls(definition, _self_contained(text, definition))
 
     # -- points --
 
     def sample(self, rng: np.random.Generator) -> Choices:
-        """Draw a point: each choice uniformly among the values that can still be completed."""
-        return self._walk(lambda _, allowed: allowed[int(rng.integers(len(allowed)))])
+        """Draw a point, each choice among the values that can still be completed.
+
+        Uniformly, but for patterns: of them the period first, then one of that period.
+        """
+        return variation.sample(self._definition, self._solver, self._design, rng)
 
     def from_decider(self, decide: Callable[[str, Choice], Value]) -> Choices:
         """Walk the choices in order, asking `decide` for each one that exists.
@@ -105,7 +112,9 @@ class SearchSpace:
             choice.index(value)
             return choice.nearest(value, allowed)
 
-        return self._walk(pick)
+        point = self._solver.walk(pick)
+        assert point is not None, "a space without points does not load"
+        return fresh(point)
 
     def mutate(self, choices: Assigned, rng: np.random.Generator) -> Choices:
         """Return a point that differs in one active choice and is another design.
@@ -128,15 +137,41 @@ class SearchSpace:
         """
         self.check(a)
         self.check(b)
-        return variation.crossover(self._definition, self._solver, a, b, rng)
+        return variation.crossover(self._definition, self._solver, self._design, a, b, rng)
 
-    def _walk(self, pick: Callable[[str, list[Value]], Value]) -> Choices:
-        point = self._solver.walk(pick)
-        assert point is not None, "a space without points does not load"
-        return copy.deepcopy(point)
+    def repair(
+        self,
+        choices: Assigned,
+        bands: Sequence[Band],
+        rng: np.random.Generator,
+        *,
+        image_size: ImageSize = 224,
+        convention: str = "fvcore",
+    ) -> Choices:
+        """Return a point inside the bands as few changes away as it finds; for spaces without fit.
 
-    def _design(self, choices: Assigned) -> str:
-        return self.build(choices).fingerprint()
+        The point itself where it lies inside, or where widths are solved for. Where no point that
+        was found lies inside, the nearest: `build` then says how far it is.
+        Raises: SpaceError when `choices` is no point of the space.
+        """
+        self.check(choices)
+        if self.fits_widths:
+            return fresh(choices)
+
+        def miss(point: Assigned) -> float:
+            try:
+                config = self._definition.assemble(point)
+            except (ValidationError, SpaceError):
+                return math.inf
+            return distance(config, bands, image_size=image_size, convention=convention)
+
+        return variation.into_budget(self._definition, self._solver, miss, choices, rng)
+
+    def _design(self, choices: Assigned) -> tuple[Any, ...] | None:
+        try:
+            return self._definition.identity(self._definition.assemble(choices))
+        except (ValidationError, SpaceError):
+            return None
 
     # -- membership --
 
@@ -151,6 +186,8 @@ class SearchSpace:
 
     def check(self, choices: Assigned) -> None:
         """Raise SpaceError unless `choices` is a point: every active choice, and no other."""
+        if self._solver.admits(choices):
+            return
         for name, value in choices.items():
             self._known(name)
             self.choices[name].index(value)

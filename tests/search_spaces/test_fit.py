@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from small_spaces import BAND, rng, seeds, space
 
 from backbones import cost, list_presets, load_config
-from search_spaces import Band, SpaceError, UnreachableError, fit_widths, list_spaces
+from search_spaces import Band, SearchSpace, SpaceError, UnreachableError, fit_widths, list_spaces
 from search_spaces.fit import amount, check_bands, with_widths
 
 RATIO_SLACK = 0.18
@@ -156,3 +156,41 @@ def test_band_refuses_what_holds_nothing(arguments, message):
     with pytest.raises(SpaceError) as caught:
         Band(*arguments)
     assert str(caught.value) == message
+
+
+UNFIT = {
+    name: SearchSpace.from_text(space(name).source_text.split("fit:")[0])
+    for name in ("mambaout", "vmamba", "vim")
+}
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("name", UNFIT)
+def test_repair_lands_in_the_band_where_widths_are_not_solved_for(name, seed):
+    free, draw = UNFIT[name], rng(seed)
+    member = cost(free.build(free.sample(rng(seed + 100)))).flops
+    wanted = [band(member * 1.02)]
+    far = free.sample(draw)
+    near = free.repair(far, wanted, draw)
+    free.build(near, wanted)
+    assert free.repair(near, wanted, draw) == near
+
+
+def test_repair_finds_every_band_that_has_a_member():
+    shifted = space("shifted")
+    for seed in range(8):
+        start = shifted.sample(rng(seed))
+        for point in list(shifted._solver.points())[::7]:
+            exact = cost(shifted.build(point)).flops
+            wanted = [Band("flops", exact, exact)]
+            shifted.build(shifted.repair(start, wanted, rng(seed)), wanted)
+
+
+def test_repair_keeps_what_fits_and_returns_the_nearest_of_what_does_not():
+    shifted, start = space("shifted"), space("shifted").sample(rng(0))
+    assert space("vmamba").repair(space("vmamba").sample(rng(0)), [BAND], rng(0)) == (
+        space("vmamba").sample(rng(0))
+    )
+    least = min(cost(shifted.build(p)).flops for p in shifted._solver.points())
+    nearest = shifted.repair(start, [Band("flops", 1, 2)], rng(0))
+    assert cost(shifted.build(nearest)).flops == least

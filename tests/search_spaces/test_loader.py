@@ -86,6 +86,18 @@ MEANING = [
     ("letters: qsg", "letters: qsx",
      "14: choices.mixer.letters: letter 'x' names block 'x', which is not under base.blocks; "
      "declared: q, s, g"),
+    ("sets: stages.0.depth", "sets: stages.1",
+     "12: choices.depth.sets: stages.1 is more than one field; name what varies in it, e.g. "
+     "stages.N.depth"),
+    ("sets: stages.0.depth", "sets: blocks",
+     "12: choices.depth.sets: blocks is more than one field; name what varies in it, e.g. "
+     "blocks.LETTER.mixer"),
+    ("  depth: {", "  off: {",
+     "12: choices: off is false to YAML, and no name; write it in quotes: 'off'"),
+    (LEVELS, "options: {off: [2, 4], 'on': [2, 8]}",
+     "18: choices.levels.options: off is false to YAML, and no name; write it in quotes: 'off'"),
+    (WHEN, "{yes: 1}",
+     "20: choices.levels.when: yes is true to YAML, and no name; write it in quotes: 'yes'"),
     ("    max_period: 2\n", "",
      "13: choices.mixer: letters needs one of max_period: N and patterns: [...]"),
     ("max_period: 2", "max_period: 8",
@@ -102,10 +114,10 @@ MEANING = [
     ("sets: stages.0.pattern", "sets: name",
      "16: choices.mixer.sets: letters sets the pattern of stages: stages.N.pattern"),
     (LEVELS, "options: [[2, 4], [2, 3]]",
-     "17: choices.levels: [2, 3] does not fit: blocks.q.mixer.ssm.order.quadtree: levels [2, 3]: 3 "
+     "17: choices.levels: [2, 3] does not fit: blocks.q.mixer.order: levels [2, 3]: 3 "
      "must be a larger multiple of 2, e.g. 4"),
     (LEVELS, "options: [[2, 4], wide]",
-     "17: choices.levels: wide does not fit: blocks.q.mixer.ssm.order.quadtree.levels: Input "
+     "17: choices.levels: wide does not fit: blocks.q.mixer.order.levels: Input "
      "should be a valid tuple (found 'wide')"),
     ("pattern: q}", "pattern: z}",
      "3: base: stages.0.pattern 'z' uses 'z', which is not under blocks; declared: g, q, s"),
@@ -121,7 +133,7 @@ MEANING = [
     ("fit:", "points: {vmamba_tiny_s1l8: {blocks.q: 1}}\nfit:",
      "21: points.vmamba_tiny_s1l8: path 'blocks.q' does not exist: blocks has no 'q'; it holds s"),
     ("fit:", "points: {vmamba_tiny_s1l8: {blocks.s.mixer.d_state: 99}}\nfit:",
-     "21: points.vmamba_tiny_s1l8: blocks.s.mixer.ssm.d_state: Input should be less than or equal "
+     "21: points.vmamba_tiny_s1l8: blocks.s.mixer.d_state: Input should be less than or equal "
      "to 64 (found 99)"),
 ]  # fmt: skip
 

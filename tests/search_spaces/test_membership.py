@@ -55,7 +55,8 @@ def test_other_spellings_of_one_design_are_members():
         ({"blocks__s__mixer__d_state": 3},
          "stages.0, block 0, mixer.d_state: 3; no choice leads there"),
         ({"blocks__s__mixer__order": {"kind": "window", "routes": ["h", "w3"]}},
-         "stages.0, block 0, mixer.order: [h, w3]; no choice leads there"),
+         'stages.0, block 0, mixer.order: {"kind": "window", "routes": ["h", "w3"]}; no choice '
+         "leads there"),
         ({"blocks__s__mixer__gate": "output"},
          "stages.0, block 0, mixer.gate: output; no choice leads there"),
         ({"stages__2__depth": 30}, "stages.2.depth: 30; no choice leads there"),
@@ -89,7 +90,7 @@ def test_values_shared_by_all_blocks_must_agree():
 
 
 def test_constraints_hold_for_members_too():
-    deep = changed("vmamba_tiny_s1l8", stages__2__depth=3, stages__3__depth=4)
+    deep = changed("vmamba_tiny_s1l8", stages__2__depth=12, stages__3__depth=8)
     with pytest.raises(SpaceError, match="not all together under the constraints"):
         space("quadtree").choices_of(deep)
 
@@ -100,6 +101,15 @@ def test_widths_matter_where_the_space_does_not_fit():
     wider = fit_widths(design, [Band("flops", 9e9, 10e9)])
     with pytest.raises(SpaceError, match=r"not in space shifted: stages.0.width: \d+; no choice"):
         shifted.choices_of(wider)
+
+
+@pytest.mark.parametrize("depths", [(2, 2, 5, 2), (2, 6, 2, 2), (2, 8, 2, 2), (2, 2, 2, 8)])
+def test_published_depths_are_in_the_quadtree_space(depths):
+    quad = space("quadtree").point("quadmamba_small").model_dump(mode="json", by_alias=True)
+    for stage, depth in zip(quad["stages"], depths):
+        stage["depth"] = depth
+    found = space("quadtree").choices_of(BackboneConfig.model_validate(quad))
+    assert tuple(found[f"depth_{i}"] for i in range(1, 5)) == depths
 
 
 def test_points_are_members_or_baselines():

@@ -335,3 +335,27 @@ def test_long_walks_of_mutations_stay_in_the_space(seed, step):
     for _ in range(step % 5 + 1):
         point = space("quadtree").mutate(point, draw)
         space("quadtree").check(point)
+
+
+def test_samples_draw_the_period_of_a_pattern_first():
+    quadtree, draws = space("quadtree"), 1500
+    draw = rng(0)
+    points = [quadtree.sample(draw) for _ in range(draws)]
+    for name, depth, longest in (("mixer_1", "depth_1", 2), ("mixer_3", "depth_3", 4)):
+        deep = [len(p[name]) for p in points if p[depth] >= longest]
+        for period in range(1, longest + 1):
+            share = deep.count(period) / len(deep)
+            # Five standard deviations of a share of 1 / longest.
+            slack = 5 * (longest * len(deep)) ** -0.5
+            assert abs(share - 1 / longest) < slack, (name, period, share)
+
+
+def test_width_ratios_may_be_chosen_beside_fit():
+    text = TINY.replace("fit:", "  ratio: {options: [48, 64, 128], sets: stages.1.width}\nfit:")
+    ratios = SearchSpace.from_text(text)
+    for wide in (48, 64, 128):
+        point = {"depth": 2, "mixer": "s", "ratio": wide}
+        config = ratios.build(point, [BAND])
+        first, second = (stage.width for stage in config.stages)
+        assert second / first == pytest.approx(wide / 32, rel=0.1)
+        assert ratios.choices_of(config) == point
