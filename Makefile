@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup search test chaos slow lint bench gpu
+.PHONY: setup search test chaos slow wheel lint bench gpu
 
 setup: $(READY)
 
@@ -27,6 +27,10 @@ chaos: $(READY)
 # The larger published models, and compilation with Inductor.
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+# Builds the wheel, installs it into a fresh environment outside the checkout, searches there.
+wheel: $(READY)
+	$(BIN)/python -m pytest -m wheel
 
 lint: $(READY)
 	$(BIN)/ruff check .

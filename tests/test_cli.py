@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -202,6 +203,47 @@ def test_doctor_says_why_a_backend_is_missing(run):
     assert code == 0
     assert {"reference", "numba", "triton"} <= {b["backend"] for b in report["backends"]}
     assert all(b["reason"] for b in report["backends"] if not b["available"])
+
+
+def test_doctor_names_a_foreign_distribution_that_hides_a_package(run, monkeypatch, tmp_path):
+    facts = tmp_path / "other" / "kernels-0.9.0.dist-info"
+    facts.mkdir(parents=True)
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: kernels\nVersion: 0.9.0\n")
+    (facts / "top_level.txt").write_text("kernels\n")
+    assert json.loads(run("doctor", "--json")[1])["conflicts"] == []
+    monkeypatch.syspath_prepend(tmp_path / "other")
+    assert json.loads(run("doctor", "--json")[1])["conflicts"] == [
+        {"package": "kernels", "distribution": "kernels", "version": "0.9.0"}
+    ]
+    _, out, _ = run("doctor")
+    assert "pip uninstall kernels" in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("search --space vm", ["vmamba"]),
+        ("search --strategy ns", ["nsga2"]),
+        ("profile mambaout_f", ["mambaout_femto"]),
+        ("resume --exec", ["--executor"]),
+    ],
+)
+def test_installed_command_completes_without_loading_torch(tmp_path, typed, offered):
+    command = tmp_path / "scannas"
+    command.write_text(
+        "import atexit, sys\nfrom nas.commands.main import main\n"
+        f"atexit.register(lambda: print(sorted(set({HEAVY!r}) & set(sys.modules))))\nmain()\n"
+    )
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "_SCANNAS_COMPLETE": "complete_bash",
+        "COMP_WORDS": f"scannas {typed}",
+        "COMP_CWORD": str(len(typed.split())),
+    }
+    done = subprocess.run(
+        [sys.executable, command], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split("\n") == [*offered, "[]", ""]
 
 
 def test_convert_names_a_missing_checkpoint(run, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from importlib import metadata
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -11,6 +12,8 @@ from rich.text import Text
 
 from nas.report.console import table
 from nas.training.environment import PACKAGES, version_of
+
+OURS = ("kernels", "backbones", "search_spaces", "nas")
 
 
 def examine() -> dict[str, Any]:
@@ -40,7 +43,21 @@ def examine() -> dict[str, Any]:
         "backends": backends,
         "auto": {"device": best, "backend": resolve_backend(torch.device(best), torch.float32)},
         "versions": {name: version_of(name) for name in PACKAGES},
+        "conflicts": _conflicts(),
     }
+
+
+def _conflicts() -> list[dict[str, str]]:
+    """Return the other distributions that install a package under the name of one of ours.
+
+    On PyPI `kernels` is another project; installed beside this one, either may hide the other.
+    """
+    owners = metadata.packages_distributions()
+    return [
+        {"package": package, "distribution": owner, "version": version_of(owner) or "unknown"}
+        for package in OURS
+        for owner in sorted(set(owners.get(package, ())) - {"scannas"})
+    ]
 
 
 def _processor() -> str:
@@ -60,6 +77,15 @@ def doctor_view(report: dict[str, Any]) -> RenderableType:
     ]
     versions = [(name, version or "not installed") for name, version in report["versions"].items()]
     auto = report["auto"]
+    conflicts = [
+        Text(
+            f"\n{c['distribution']} {c['version']} installs a package `{c['package']}` too, and "
+            "one hides the other; use an environment of its own, or: pip uninstall "
+            f"{c['distribution']}",
+            "red",
+        )
+        for c in report["conflicts"]
+    ]
     return Group(
         Text(f"Python {report['python']} on {report['platform']}\n"),
         table(("device", "name"), devices),
@@ -67,4 +93,5 @@ def doctor_view(report: dict[str, Any]) -> RenderableType:
         table(("scan backend", "available", "reason"), backends),
         Text(f"auto picks {auto['backend']} on {auto['device']}\n"),
         table(("package", "version"), versions),
+        *conflicts,
     )
