@@ -24,6 +24,9 @@ from nas.training.data.draws import permutation
 # At most this share of the images is set aside for validation.
 _VAL_SHARE = 0.2
 _DECODERS = 4
+# Names that timm may be asked for. Others can only be streamed (tfds/, hfids/, wds/), and some run
+# what their location says: a `pipe:` of webdataset is a shell command.
+_INDEXED = ("torch", "hfds")
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,18 @@ def _open_folder(text: str, data_dir: str | None) -> Items:
 def _open_timm(name: str, data_dir: str | None, download: bool) -> Items:
     from timm.data import create_dataset
 
+    prefix = name.partition("/")[0].lower()
+    if prefix not in _INDEXED:
+        raise DataError(
+            f"dataset {name!r}: only {' and '.join(f'{p}/...' for p in _INDEXED)} can be read by "
+            "index; unpack the images and give folder:PATH"
+        )
+    if prefix == "hfds" and not download:
+        # timm passes no such flag on, and the hub is asked even for what is cached.
+        raise DataError(
+            f"dataset {name!r} may be downloaded, and download is false; set download: true in "
+            "the recipe, or unpack the images and give folder:PATH"
+        )
     try:
         # Readers of files and torchvision both raise nearly anything; each means the same here.
         data: Any = create_dataset(name, root=data_dir, split="train", download=download)

@@ -204,6 +204,26 @@ def test_timm_name_without_files_says_how_to_get_them(tmp_path):
         check_data(Recipe(dataset="torch/cifar10", data_dir=str(tmp_path)))
 
 
+@pytest.mark.parametrize("prefix", ["wds", "WDS", "tfds", "hfids", "no"])
+def test_recipe_cannot_run_a_command_or_open_a_stream(tmp_path, monkeypatch, prefix):
+    """timm hands data_dir to webdataset, for which `pipe:` begins a shell command."""
+    monkeypatch.setattr("timm.data.create_dataset", lambda *a, **k: pytest.fail("timm was asked"))
+    recipe = Recipe(dataset=f"{prefix}/x", data_dir=f"pipe:touch {tmp_path}/ran #", download=True)
+    with pytest.raises(DataError, match=rf"'{prefix}/x': only torch/.* hfds/.*give folder:PATH"):
+        check_data(recipe)
+
+
+def test_hub_is_not_asked_where_download_is_false(monkeypatch):
+    asked = []
+    monkeypatch.setattr("timm.data.create_dataset", lambda *a, **k: asked.append(a) or [])
+    with pytest.raises(DataError, match=r"'hfds/a/b' may be downloaded.*download: true"):
+        check_data(Recipe(dataset="hfds/a/b"))
+    assert not asked
+    with pytest.raises(DataError):  # an empty set
+        check_data(Recipe(dataset="hfds/a/b", download=True))
+    assert asked
+
+
 def test_timm_folder_reader_is_read(tmp_path):
     folder(tmp_path / "train")
     data = load_data(Recipe(dataset="torch/image_folder", data_dir=str(tmp_path), image_size=16))
