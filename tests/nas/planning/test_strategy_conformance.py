@@ -1,17 +1,25 @@
 """What every strategy must do; a newly registered one is tested without further ado."""
 
+import inspect
+import sys
+from dataclasses import replace
+
 import pytest
-from doubles import BUDGET, CONDITIONAL, GRID, score_of, settings
+from contributing import code
+from doubles import CONDITIONAL, GRID, score_of, settings
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from nas.errors import StudyError
+from nas.planning import strategies
 from nas.planning.proposals import Nothing, Planner
 from nas.planning.strategies import list_strategies, make_sampler, register
 from nas.study.proposals import Entry
 
 ALL = sorted(list_strategies())
+ONE, TWO = ("top1",), ("top1", "flops")
+OBJECTIVES = pytest.mark.parametrize("objectives", [ONE, TWO], ids=["top1", "top1_flops"])
 
 
 def grow(planner, steps, *, fail=(), replay=True):
@@ -25,12 +33,12 @@ def grow(planner, steps, *, fail=(), replay=True):
         seen = new.fingerprint in known
         state = known.setdefault(new.fingerprint, "nan" if new.index in fail else "complete")
         score = score_of(new.fingerprint)
-        planner.learn([entry(new, "replay" if seen else "candidate", state, score)])
+        planner.learn([entry(planner, new, "replay" if seen else "candidate", state, score)])
     return made
 
 
-def entry(new, role="candidate", state="complete", score=0.5):
-    costs = [score, *range(1, 1)]
+def entry(plan, new, role="candidate", state="complete", score=0.5):
+    values = [score, new.flops][: len(plan.settings.objectives)]
     return Entry(
         index=new.index,
         role=role,
@@ -38,7 +46,7 @@ def entry(new, role="candidate", state="complete", score=0.5):
         fingerprint=new.fingerprint,
         params=dict(new.params),
         sampler=dict(new.sampler),
-        objectives=costs if state in ("complete", "pruned", "nan") else None,
+        objectives=values if state in ("complete", "pruned", "nan") else None,
         epochs=3,
     )
 
@@ -49,8 +57,9 @@ def planner(strategy, space=CONDITIONAL, **changes):
 
 @pytest.mark.parametrize("strategy", ALL)
 @pytest.mark.parametrize("space", [GRID, CONDITIONAL], ids=["grid", "conditional"])
-def test_proposals_lie_in_space_and_budget(strategy, space):
-    plan = planner(strategy, space)
+@OBJECTIVES
+def test_proposals_lie_in_space_and_budget(strategy, space, objectives):
+    plan = planner(strategy, space, objectives=objectives)
     made = grow(plan, 40)
     assert len(made) >= 30
     for new in made:
@@ -59,9 +68,10 @@ def test_proposals_lie_in_space_and_budget(strategy, space):
 
 
 @pytest.mark.parametrize("strategy", ALL)
-def test_same_seed_and_history_give_the_same_proposals(strategy):
-    first = grow(planner(strategy), 30)
-    second = grow(planner(strategy), 30)
+@OBJECTIVES
+def test_same_seed_and_history_give_the_same_proposals(strategy, objectives):
+    first = grow(planner(strategy, objectives=objectives), 30)
+    second = grow(planner(strategy, objectives=objectives), 30)
     assert first == second
 
 
@@ -73,17 +83,18 @@ def test_another_seed_gives_other_proposals(strategy):
 
 
 @pytest.mark.parametrize("strategy", ALL)
-def test_continued_study_proposes_as_the_uninterrupted_one(strategy):
+@OBJECTIVES
+def test_continued_study_proposes_as_the_uninterrupted_one(strategy, objectives):
     """R11: proposals depend on seed and history, not on the process that made the history."""
-    whole = planner(strategy)
+    whole = planner(strategy, objectives=objectives)
     made = grow(whole, 30)
-    again = planner(strategy)
+    again = planner(strategy, objectives=objectives)
     entries = []
     known = set()
     for new in made[:25]:
         role = "replay" if new.fingerprint in known else "candidate"
         known.add(new.fingerprint)
-        entries.append(entry(new, role, score=score_of(new.fingerprint)))
+        entries.append(entry(again, new, role, score=score_of(new.fingerprint)))
     again.history.memory = dict(whole.history.memory)
     again.learn(entries)
     assert again.candidate() == made[25]
@@ -102,9 +113,9 @@ def test_order_of_completion_does_not_matter(strategy, orders):
             for _ in range(4):
                 new = plan.candidate()
                 batch.append(new)
-                plan.learn([entry(new, state="running")])
+                plan.learn([entry(plan, new, state="running")])
             for i in order:
-                plan.learn([entry(batch[i], score=score_of(batch[i].fingerprint))])
+                plan.learn([entry(plan, batch[i], score=score_of(batch[i].fingerprint))])
             made += batch
         return made
 
@@ -112,8 +123,9 @@ def test_order_of_completion_does_not_matter(strategy, orders):
 
 
 @pytest.mark.parametrize("strategy", ALL)
-def test_failed_designs_are_survived(strategy):
-    made = grow(planner(strategy), 30, fail=range(0, 30, 2))
+@OBJECTIVES
+def test_failed_designs_are_survived(strategy, objectives):
+    made = grow(planner(strategy, objectives=objectives), 30, fail=range(0, 30, 2))
     assert len(made) == 30
 
 
@@ -125,7 +137,7 @@ def test_designs_in_training_are_not_proposed(strategy):
         new = plan.candidate()
         assert new.fingerprint not in running
         running.add(new.fingerprint)
-        plan.learn([entry(new, state="running")])
+        plan.learn([entry(plan, new, state="running")])
 
 
 @pytest.mark.parametrize("strategy", ALL)
@@ -156,12 +168,31 @@ def test_learning_beats_chance(strategy):
             new = plan.candidate()
             depth, kernel = new.choices["depth"], new.choices.get("kernel", 3)
             value = depth / 6 + kernel / 9 + new.choices["mixer"].count("g") / 3
-            plan.learn([entry(new, score=value)])
+            plan.learn([entry(plan, new, score=value)])
             values.append(value)
         return sum(values[-20:]) / 20
 
     seeds = range(3)
     assert sum(scored(strategy, s) for s in seeds) > sum(scored("random", s) for s in seeds)
+
+
+@pytest.mark.parametrize("strategy", ["nsga2", "tpe"])
+def test_second_objective_is_heard(strategy):
+    """Of designs that score alike, those that cost less are found more often than by chance."""
+
+    def cost(name, seed):
+        made = []
+        plan = planner(name, seed=seed, objectives=TWO)
+        for _ in range(70):
+            new = plan.candidate()
+            made.append(new.choices["depth"])
+            # The band is narrow: a cost that leaves no doubt stands for the true one.
+            known = entry(plan, new)
+            plan.learn([replace(known, objectives=[0.5, float(made[-1])])])
+        return sum(made[-25:]) / 25
+
+    seeds = range(3)
+    assert sum(cost(strategy, s) for s in seeds) < sum(cost("random", s) for s in seeds)
 
 
 def test_unknown_strategy_names_the_nearest():
@@ -174,5 +205,61 @@ def test_second_registration_of_a_name_is_refused():
         register("random", "x", "y")
 
 
-def test_budget_of_the_tests_is_what_it_seems():
-    assert settings().budget.text == (BUDGET,)
+# --- the exercise of CONTRIBUTING.md -----------------------------------------------------------
+
+CONFORMANCE = [
+    test
+    for name, test in list(globals().items())
+    if name.startswith("test_")
+    and "strategy" in inspect.signature(test).parameters
+    and name != "test_second_objective_is_heard"  # no duty: a strategy may know one objective
+]
+
+
+@pytest.fixture
+def climb(tmp_path, monkeypatch):
+    """Carry out the exercise, the module as its author wrote it; return its name."""
+
+    def add(change=lambda text: text):
+        module, registration = code("Add a strategy")
+        (tmp_path / "climb_exercise.py").write_text(change(module))
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.delitem(sys.modules, "climb_exercise", raising=False)
+        monkeypatch.setattr(strategies, "_STRATEGIES", dict(strategies._STRATEGIES))
+        line = registration.replace("nas.planning.strategies.climb", "climb_exercise")
+        exec(line, {"register": register})
+        return list_strategies()[-1]
+
+    return add
+
+
+def passes(test, strategy):
+    """Run a test of this file for a strategy, under one or two objectives and in any space."""
+    wanted = inspect.signature(test).parameters
+    given = {"objectives": TWO, "space": CONDITIONAL}
+    test(strategy=strategy, **{name: given[name] for name in wanted if name in given})
+
+
+@pytest.mark.parametrize("test", CONFORMANCE, ids=lambda test: test.__name__)
+def test_strategy_of_the_exercise_conforms(climb, test):
+    passes(test, climb())
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "test"),
+    [
+        ("self.rng)\n", "np.random.default_rng())\n", "test_same_seed_and_history"),
+        (
+            "if not done:",
+            "if True:\n            self.rng = np.random.default_rng(1)\n        if not done:",
+            "test_another_seed",
+        ),
+        ("best = max(", "best = min(", "test_learning_beats_chance"),
+    ],
+    ids=["unseeded", "one_seed", "learns_the_wrong_way"],
+)
+def test_wrong_strategy_is_caught(climb, right, wrong, test):
+    strategy = climb(lambda text: "import numpy as np\n" + text.replace(right, wrong))
+    [suite] = [t for t in CONFORMANCE if t.__name__.startswith(test)]
+    with pytest.raises(AssertionError):
+        passes(suite, strategy)
