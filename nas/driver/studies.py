@@ -138,7 +138,7 @@ def open_study(name: str, storage: str, *, clock: Clock | None = None) -> Study:
     store = open_store(storage)
     try:
         row = store.read(lambda s: journal.find_study(s, name, store.shown))
-        space = SearchSpace.from_text(row.space_text, f"space of study {name}")
+        space = SearchSpace.from_text(row.space_text, f"space of study {name}", proven=True)
         source = row.settings.get("space_source")
         _check_unchanged(name, space, source)
         stored = {k: v for k, v in row.settings.items() if k != "space_source"}

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import math
+import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from optuna.distributions import BaseDistribution
 from optuna.study import Study as OptunaStudy
 from optuna.study import StudyDirection
@@ -36,12 +38,18 @@ if TYPE_CHECKING:
 # Wishes that come to nothing (out of the band, being trained) before the strategy is overruled
 # by uniform draws, and before giving up.
 OWN_TRIES, ALL_TRIES = 20, 40
+# Where widths are not solved for: draws that miss the budget before one is repaired into it.
+# What a strategy makes of known designs is repaired at once.
+DRAWS = 8
+DRAWN = ("random", "uniform", "grid")
+# Repairs, each a search of its own, that end outside of the budget before it counts as empty.
+REPAIRS = 3
 # After so many replays in a row the strategy goes in circles: a uniform draw is mixed in.
 CIRCLING = 8
 # After so many, there is nothing left to find.
 EXHAUSTED = 200
 
-_PENDING, _TRIES = "scannas:pending", "scannas:tries"
+_PENDING, _TRIES, _SEED = "scannas:pending", "scannas:tries", "scannas:seed"
 # An outcome that is a property of the design, told to the strategy as the worst score there is.
 _WORST = frozenset(o.value for o in (Outcome.NAN, Outcome.OOM, Outcome.TIMEOUT))
 _STATES = {"running": TrialState.RUNNING, "waiting": TrialState.RUNNING} | {
@@ -116,14 +124,22 @@ class Planner:
         band = self.settings.budget.bands[0]
         why: Exception | None = None
         blocked = False
+        failed = 0
         for tries in range(ALL_TRIES):
+            if failed == REPAIRS:
+                break
             circling = self.replays_in_a_row >= CIRCLING and self.replays_in_a_row % 2 == 0
             own = tries < OWN_TRIES and not circling
             strategy = self.settings.strategy if own else "random"
-            choices, kind = self._ask(strategy, tries)
+            # The first tries follow from seed and history; where they fail, those after a resume
+            # must be others.
+            seed = proposal_seed(self.settings.seed, self.known, tries)
+            seed = seed if tries < OWN_TRIES else secrets.randbits(32)
             try:
-                proposal = self._feasible(choices, kind if own else "uniform", tries)
+                choices, kind = self._ask(strategy, tries, seed)
+                proposal = self._feasible(choices, kind if own else "uniform", tries, seed)
             except (SpaceError, BudgetError) as error:
+                failed += tries >= DRAWS and not space.fits_widths
                 if why is None or _miss(error, band) < _miss(why, band):
                     why = error
                 continue
@@ -153,10 +169,9 @@ class Planner:
             choices = {}  # trained for comparison, but no parent to a strategy
         return self._proposal(config, choices, role=BASELINE, kind="preset", label=preset)
 
-    def _ask(self, strategy: str, tries: int) -> tuple[dict[str, Any], str]:
+    def _ask(self, strategy: str, tries: int, seed: int) -> tuple[dict[str, Any], str]:
         """Let a strategy make a point of the space."""
         space = self.settings.space
-        seed = proposal_seed(self.settings.seed, self.known, tries)
         sampler = make_sampler(strategy, space, seed)
         if hasattr(sampler, "skip"):
             sampler.skip = tries
@@ -192,12 +207,20 @@ class Planner:
         choices = space.from_decider(decide)
         return choices, str(getattr(sampler, "kind", strategy))
 
-    def _feasible(self, choices: dict[str, Any], kind: str, tries: int) -> NewProposal:
+    def _feasible(self, choices: dict[str, Any], kind: str, tries: int, seed: int) -> NewProposal:
         s = self.settings
+        if not s.space.fits_widths and (kind not in DRAWN or tries >= DRAWS):
+            choices = s.space.repair(
+                choices,
+                s.budget.bands,
+                np.random.default_rng(seed),
+                image_size=s.image_size,
+                convention=s.budget.convention,
+            )
         config = s.space.build(
             choices, s.budget.bands, image_size=s.image_size, convention=s.budget.convention
         )
-        return self._proposal(config, choices, role=CANDIDATE, kind=kind, tries=tries)
+        return self._proposal(config, choices, role=CANDIDATE, kind=kind, tries=tries, seed=seed)
 
     def _proposal(
         self,
@@ -208,6 +231,7 @@ class Planner:
         kind: str,
         label: str | None = None,
         tries: int = 0,
+        seed: int | None = None,
     ) -> NewProposal:
         s = self.settings
         cost = backbones.cost(config, s.image_size, s.budget.convention)
@@ -219,6 +243,7 @@ class Planner:
         # With the trials that were unfinished then, the proposal can be made again from the rows.
         attached = dict(self.history.draft) if role == CANDIDATE else {}
         attached |= {_PENDING: sorted(self.pending), _TRIES: tries}
+        attached |= {_SEED: seed} if tries >= OWN_TRIES else {}
         return NewProposal(
             index=self.known,
             role=role,
