@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -141,7 +141,7 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
             inspect.Parameter(
                 option.name,
                 inspect.Parameter.KEYWORD_ONLY,
-                default=option.default,
+                default=inspect.Parameter.empty if option.default is MISSING else option.default,
                 annotation=types[option.name],
             )
             for option in fields(kind)

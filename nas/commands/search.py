@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,84 +25,97 @@ from nas.commands.options import (
 if TYPE_CHECKING:
     from nas.driver.studies import Study
     from nas.executors import Executor
+    from nas.study.settings import Settings
 
 app = typer.Typer()
 
 ExportOption = Annotated[Path | None, typer.Option(help="Where the best architecture goes.")]
 
 
-@app.command(rich_help_panel=STUDY_ROOM)
-@with_options
-def search(
-    *,
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What a new study is to be; options of the command that makes it."""
+
     space: Annotated[
         str,
         typer.Option(
             help="Shipped space, or path to a YAML file.", autocompletion=completing(space_names)
         ),
-    ],
+    ]
     budget: Annotated[
         list[str], typer.Option(help="4.5GFLOPs, 4.2-4.5GFLOPs, 30Mparams; may be repeated.")
-    ],
-    study: Annotated[str | None, typer.Option(help="Name; an existing study is continued.")] = None,
+    ]
     trials: Annotated[
         int, typer.Option(min=1, help="Candidates to train, beside the baselines.")
-    ] = 12,
+    ] = 12
     trial_timeout: Annotated[
         float | None, typer.Option(min=1, help="End a trial after S seconds, as `timeout`.")
-    ] = None,
+    ] = None
     strategy: Annotated[
         str,
         typer.Option(
             help="evolution, tpe, nsga2, random or grid.",
             autocompletion=completing(strategy_names),
         ),
-    ] = "evolution",
-    data: Annotated[
-        str | None, typer.Option(help="scenes, digits, patterns or folder:PATH.")
-    ] = None,
-    recipe: Annotated[Path | None, typer.Option(help="YAML recipe of the training proxy.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs per trial.")] = None,
-    image_size: ImageSizeOption = 224,
-    storage: StorageOption = DEFAULT_STORAGE,
+    ] = "evolution"
+    data: Annotated[str | None, typer.Option(help="scenes, digits, patterns or folder:PATH.")] = (
+        None
+    )
+    data_dir: Annotated[str | None, typer.Option(help="Where timm data sets lie.")] = None
+    recipe: Annotated[Path | None, typer.Option(help="YAML recipe of the training proxy.")] = None
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs per trial.")] = None
+    image_size: ImageSizeOption = 224
     backend: Annotated[
         str, typer.Option(help="Scan kernels: auto, reference, numba, triton, mamba_ssm.")
-    ] = "auto",
+    ] = "auto"
     warm_start: Annotated[
         str, typer.Option(help="presets: train the published designs too; none: skip them.")
-    ] = "presets",
-    objective: Annotated[str, typer.Option(help="top1, or top1,flops or top1,params.")] = "top1",
-    pruner: Annotated[str, typer.Option(help="asha or none.")] = "none",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    data_dir: Annotated[str | None, typer.Option(help="Where timm data sets lie.")] = None,
+    ] = "presets"
+    objective: Annotated[str, typer.Option(help="top1, or top1,flops or top1,params.")] = "top1"
+    pruner: Annotated[str, typer.Option(help="asha or none.")] = "none"
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto"
+    seed: Annotated[int, typer.Option(min=0)] = 0
+
+    def settings(self, timeout_s: float | None) -> Settings:
+        """Return the study's settings; the first thing that is wrong is an error."""
+        from nas.study.budget import parse_budget
+        from nas.study.settings import search_settings
+
+        return search_settings(
+            space=self.space,
+            budget=parse_budget(self.budget),
+            trials=self.trials,
+            timeout_s=timeout_s,
+            trial_timeout_s=self.trial_timeout,
+            strategy=self.strategy,
+            data=self.data,
+            data_dir=self.data_dir,
+            recipe_path=self.recipe,
+            epochs=self.epochs,
+            image_size=self.image_size,
+            backend=self.backend,
+            warm_start=self.warm_start,
+            seed=self.seed,
+            objectives=self.objective.split(","),
+            pruner=self.pruner,
+            device=self.device,
+        )
+
+
+@app.command(rich_help_panel=STUDY_ROOM)
+@with_options
+def search(
+    *,
+    study: Annotated[str | None, typer.Option(help="Name; an existing study is continued.")] = None,
+    wanted: Wanted,
     machines: Machines,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    storage: StorageOption = DEFAULT_STORAGE,
     export: ExportOption = None,
 ) -> None:
     """Search a space under a budget; ends with the best design, exported."""
     from nas.driver.studies import start
-    from nas.study.budget import parse_budget
-    from nas.study.settings import search_settings
 
-    settings = search_settings(
-        space=space,
-        budget=parse_budget(budget),
-        trials=trials,
-        timeout_s=machines.timeout,
-        trial_timeout_s=trial_timeout,
-        strategy=strategy,
-        data=data,
-        recipe_path=recipe,
-        epochs=epochs,
-        image_size=image_size,
-        backend=backend,
-        warm_start=warm_start,
-        seed=seed,
-        objectives=objective.split(","),
-        pruner=pruner,
-        device=device,
-        data_dir=data_dir,
-    )
+    settings = wanted.settings(machines.timeout)
     executor = machines.choose(settings)
     _run(start(study, storage, settings), storage, executor, machines, export)
 
