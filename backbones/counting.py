@@ -39,7 +39,7 @@ from backbones.config import (
 )
 from backbones.errors import ConfigError
 from backbones.orders import padded_tokens, window_padding
-from kernels.flops import scan_flops
+from kernels import scan_flops
 
 CONVENTIONS = ("fvcore", "macs")
 Grid = tuple[int, int]

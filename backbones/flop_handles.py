@@ -1,4 +1,4 @@
-"""fvcore's count of a built model, with a handle for the scan operator."""
+"""fvcore's count of a built model, with handles for the operators of `kernels`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from backbones.counting import CONVENTIONS
 from backbones.errors import ConfigError
-from kernels.flops import INPUT_A, INPUT_DELTA, INPUT_Z, OPERATOR, scan_flops
+from kernels import operators
 
 with warnings.catch_warnings():
     # Its losses are scripted when it is imported, which torch would rather they were not.
@@ -28,14 +28,12 @@ _NOT_MULTIPLY_ADDS = (
 )
 
 
-def scan_handle(convention: str) -> Callable[[list[Any], list[Any]], int]:
-    """Return the fvcore handle that counts a scan in a convention."""
+def _handle(operator: Any, convention: str) -> Callable[[list[Any], list[Any]], int]:
+    """Return the fvcore handle that counts an operator of `kernels` in a convention."""
 
     def count(inputs: list[Any], outputs: list[Any]) -> int:
-        batch, routes, tokens, inner = get_shape(inputs[INPUT_DELTA])
-        state = get_shape(inputs[INPUT_A])[2]
-        gated = get_shape(inputs[INPUT_Z]) is not None
-        return batch * scan_flops(tokens, inner, state, routes, convention, gated)
+        shapes = {name: get_shape(value) for name, value in zip(operator.call._fields, inputs)}
+        return int(operator.flops(shapes, convention))
 
     return count
 
@@ -68,10 +66,11 @@ def count_flops(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the tracer's notes on constants
             analysis = FlopCountAnalysis(model, image)
-            analysis.set_op_handle(OPERATOR, scan_handle(convention))
+            for operator in operators():
+                analysis.set_op_handle(operator.graph_name, _handle(operator, convention))
             if convention == "macs":
-                for operator in _NOT_MULTIPLY_ADDS:
-                    analysis.set_op_handle(operator, _count_nothing)
+                for name in _NOT_MULTIPLY_ADDS:
+                    analysis.set_op_handle(name, _count_nothing)
             return int(analysis.total())
     finally:
         logger.setLevel(level)

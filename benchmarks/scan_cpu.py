@@ -31,8 +31,10 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-import kernels.reference  # noqa: E402
-from kernels import cross_scan, threads  # noqa: E402
+from kernels import cross_scan  # noqa: E402
+from kernels.common import threads  # noqa: E402
+from kernels.s6 import reference  # noqa: E402
+from kernels.s6.call import ScanCall  # noqa: E402
 
 LOOP, WRITTEN, NUMBA = "PyTorch loop", "loop, written gradient", "numba"
 PROJECTED = "numba, steps projected"
@@ -78,8 +80,7 @@ def contenders(shape: Shape) -> dict[str, Callable[[], list[Tensor]]]:
     grad_y = draw(B, L, D)
 
     def through_autograd() -> list[Tensor]:
-        scan = kernels.reference.scan
-        y = scan(x, delta, A, b, c, skip, None, bias, orders, True, "sum")
+        y = reference.scan(ScanCall(x, delta, A, b, c, skip, None, bias, orders, True))
         return [y, *torch.autograd.grad(y, leaves, grad_y)]
 
     def through_operator(backend: str) -> list[Tensor]:

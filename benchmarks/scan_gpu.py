@@ -34,7 +34,8 @@ import triton  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from kernels import backend_report, cross_scan  # noqa: E402
-from kernels.conformance import ScanShape, failures  # noqa: E402
+from kernels.common.conformance import failures  # noqa: E402
+from kernels.s6.cases import ScanShape  # noqa: E402
 
 CHECKS = [
     ScanShape(B=2, K=4, L=49, D=96, N=1, orders="shared"),

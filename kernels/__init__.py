@@ -1,4 +1,4 @@
-"""How a scan runs: one operator, a reference that is its specification, fast backends.
+"""How a scan runs: operators, for each a reference that is its specification, fast backends.
 
 Public names are loaded on first use, so that importing the package costs nothing.
 """
@@ -8,22 +8,25 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from kernels.common.operators import operators, register
 from kernels.errors import KernelError, ScanNASError
 
 if TYPE_CHECKING:
-    from kernels.backends import backend_report, resolve_backend, use_backend
-    from kernels.dispatch import cross_scan, selective_scan
-    from kernels.flops import scan_flops
-    from kernels.shapes import check_orders
+    from kernels.common.backends import backend_report, resolve_backend, use_backend
+    from kernels.common.orders import check_orders
+    from kernels.s6.flops import scan_flops
+    from kernels.s6.op import cross_scan, selective_scan
+
+register("cross_scan", "kernels.s6.op")
 
 _HOME = {
-    "selective_scan": "kernels.dispatch",
-    "cross_scan": "kernels.dispatch",
-    "check_orders": "kernels.shapes",
-    "backend_report": "kernels.backends",
-    "resolve_backend": "kernels.backends",
-    "use_backend": "kernels.backends",
-    "scan_flops": "kernels.flops",
+    "selective_scan": "kernels.s6.op",
+    "cross_scan": "kernels.s6.op",
+    "check_orders": "kernels.common.orders",
+    "backend_report": "kernels.common.backends",
+    "resolve_backend": "kernels.common.backends",
+    "use_backend": "kernels.common.backends",
+    "scan_flops": "kernels.s6.flops",
 }
 
 __all__ = [
@@ -32,6 +35,7 @@ __all__ = [
     "backend_report",
     "check_orders",
     "cross_scan",
+    "operators",
     "resolve_backend",
     "scan_flops",
     "selective_scan",

@@ -13,7 +13,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from kernels.triton_plan import power_of_two
+from kernels.common.launch import power_of_two
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
@@ -91,7 +91,7 @@ FLOAT_POINTERS = (
     "A D bias partial states starts scratch grad_x_sum grad_A grad_B grad_C grad_D grad_bias "
     "source weights ends sums"
 )
-INTEGERS = "batch routes tokens inner state programs blocks segments segment_tokens"
+INTEGERS = "batch routes tokens inner state programs blocks segments segment_tokens pieces"
 
 
 def types_of(direction: str, dtype: str) -> dict[str, str]:
@@ -104,7 +104,7 @@ def types_of(direction: str, dtype: str) -> dict[str, str]:
 def forward_constants(N: int, BD: int, U: int, **changes) -> dict:
     """Return the compile-time arguments of the forward, as training a VMamba needs them."""
     constants = dict.fromkeys(
-        ("X_PER_ROUTE", "ORDERS_PER_IMAGE", "GATED", "LOOP", "SEGMENTED", "ATOMIC"), False
+        ("X_PER_ROUTE", "ORDERS_PER_IMAGE", "GATED", "LOOP", "SEGMENTED"), False
     )
     constants |= dict.fromkeys(("SOFTPLUS", "HAS_D", "HAS_BIAS", "MERGED", "FAST", "SAVE"), True)
     return constants | {"MERGE_LATER": True, "N": N, "BD": BD, "U": U} | changes

@@ -2,41 +2,24 @@
 
 import multiprocessing
 import os
+import shutil
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from kernels import KernelError, cross_scan, threads
-from kernels.conformance import ScanShape, failures, make_problem, run
-
-SHAPES = [
-    ScanShape(B=2, K=2, L=49, D=70, N=1),
-    ScanShape(B=2, K=2, L=17, D=64, N=2, merge="mean", orders="per-sample"),
-    ScanShape(B=1, K=3, L=33, D=24, N=4, merge="none", route_inputs=True),
-    ScanShape(B=2, K=1, L=31, D=129, N=8, orders="raster", gated=False),
-    ScanShape(B=2, K=4, L=16, D=48, N=16, orders="per-sample", route_inputs=True),
-    ScanShape(B=3, K=2, L=15, D=7, N=16, skip=False, bias=False, softplus=False),
-    ScanShape(B=1, K=1, L=1, D=1, N=1, orders="raster"),
-    ScanShape(B=2, K=2, L=65, D=33, N=5, merge="none", softplus=False),
-    ScanShape(B=1, K=2, L=100, D=96, N=64, merge="mean", gated=False, skip=False),
-]
-
-
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda s: s.label)
-def test_float32_results_and_gradients_match_the_reference(shape):
-    assert failures(shape, "numba") == {}
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("shape", SHAPES[:5], ids=lambda s: s.label)
-def test_half_results_and_gradients_match_the_reference(shape, dtype):
-    assert failures(shape, "numba", dtype=dtype) == {}
+from kernels import KernelError, cross_scan
+from kernels.common import compiled, threads
+from kernels.common.conformance import run
+from kernels.s6.cases import CASES, ScanShape, make_problem
 
 
 def test_strided_inputs_give_the_same_bits():
-    problem = make_problem(SHAPES[0]).to("cpu", torch.float32)
+    problem = make_problem(CASES[0]).to("cpu", torch.float32)
     expected = run(problem, "numba")
     strided = {}
     for name, tensor in problem.tensors.items():
@@ -44,7 +27,9 @@ def test_strided_inputs_give_the_same_bits():
         wide[..., 1] = tensor
         strided[name] = wide[..., 1].requires_grad_()
         assert not strided[name].is_contiguous()
-    y = cross_scan(**strided, orders=problem.orders.long(), delta_softplus=True, backend="numba")
+    y = cross_scan(
+        **strided, orders=problem.call.orders.long(), delta_softplus=True, backend="numba"
+    )
     gradients = torch.autograd.grad(y, list(strided.values()), problem.grad_y)
     assert torch.equal(y, expected["y"])
     for name, gradient in zip(strided, gradients):
@@ -52,9 +37,9 @@ def test_strided_inputs_give_the_same_bits():
 
 
 def test_expanded_route_input_and_gradient_are_read_right():
-    problem = make_problem(SHAPES[0]).to("cpu", torch.float32)
+    problem = make_problem(CASES[0]).to("cpu", torch.float32)
     t = dict(problem.tensors)
-    call = {"orders": problem.orders, "delta_softplus": True, "backend": "numba"}
+    call = {"orders": problem.call.orders, "delta_softplus": True, "backend": "numba"}
     shared = cross_scan(**t, **call)
     routes = cross_scan(**dict(t, x=t["x"].unsqueeze(1).expand(-1, 2, -1, -1)), **call)
     assert torch.equal(shared, routes)
@@ -67,7 +52,7 @@ def test_expanded_route_input_and_gradient_are_read_right():
 
 def test_every_element_is_written_even_over_poison():
     """Buffers come uninitialized; a tail left out would show what was there before."""
-    problem = make_problem(SHAPES[1]).to("cpu", torch.float32)
+    problem = make_problem(CASES[1]).to("cpu", torch.float32)
     expected = run(problem, "numba")
     real_empty = torch.empty
     try:
@@ -137,7 +122,9 @@ def test_forked_loader_workers_compute_the_same_bits():
 
 def _scan_in_child(problem, queue):
     torch.set_num_threads(2)  # torch's own operators would hang now if they used both.
-    y = cross_scan(**problem.tensors, orders=problem.orders, delta_softplus=True, backend="numba")
+    y = cross_scan(
+        **problem.tensors, orders=problem.call.orders, delta_softplus=True, backend="numba"
+    )
     queue.put((threads.describe(), y.numpy().tobytes()))
 
 
@@ -176,3 +163,43 @@ def test_failure_in_a_slice_is_raised_by_the_caller(restore_threads, monkeypatch
     with pytest.raises(ValueError, match="slice 1"):
         threads.run_slices(task, 2)
     assert set(done) <= {0}
+
+
+CALL_A_KERNEL = """
+import sys
+import numpy as np
+from kernels.common import compiled, lanes
+from kernels.s6.cpu import forward_pass as forward
+orders = np.arange(3, dtype=np.int32)
+forward.first_bad_order(orders, 1, 3)
+hits = sum(forward.first_bad_order.stats.cache_hits.values())
+print(hits)
+"""
+
+
+def test_kernels_on_disk_are_found_until_the_vector_type_changes(tmp_path):
+    """numba itself looks at the kernel's own file alone."""
+    root = Path(compiled.__file__).parents[2]
+    shutil.copytree(root / "kernels", tmp_path / "kernels")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(tmp_path),
+        "NUMBA_CACHE_DIR": str(tmp_path / "c"),
+    }
+
+    def hits():
+        done = subprocess.run(
+            [sys.executable, "-c", CALL_A_KERNEL],
+            env=environment, cwd=tmp_path, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return int(done.stdout)
+
+    assert hits() == 0
+    assert hits() == 1
+    with open(tmp_path / "kernels" / "common" / "lanes.py", "a") as source:
+        source.write("# changed\n")
+    assert hits() == 0
+    assert hits() == 1
+    with open(tmp_path / "kernels" / "s6" / "cpu" / "backward_pass.py", "a") as source:
+        source.write("# changed\n")
+    assert hits() == 0

@@ -8,9 +8,9 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 import kernels
-from kernels import KernelError, cross_scan, scan_flops, selective_scan
-from kernels.conformance import ScanShape, make_problem
-from kernels.flops import INPUT_A, INPUT_DELTA, INPUT_Z, OPERATOR
+from kernels import KernelError, cross_scan, selective_scan
+from kernels.s6.cases import ScanShape, make_problem
+from kernels.s6.op import OPERATOR
 
 COMPILED = 1e-6
 """Compiled code may fuse the operators around the scan, never the scan itself."""
@@ -58,15 +58,18 @@ def gradients(model, image, call=None):
 def test_trace_holds_one_node_a_call_and_fvcore_counts_it(model, image):
     fvcore = pytest.importorskip("fvcore.nn")
     nodes = [n for n in torch.jit.trace(model, image).graph.nodes() if "scannas" in n.kind()]
-    assert [n.kind() for n in nodes] == [OPERATOR]
+    assert [n.kind() for n in nodes] == [OPERATOR.graph_name]
 
     def handle(inputs, _outputs):
-        batch, routes, tokens, inner = inputs[INPUT_DELTA].type().sizes()
-        state = inputs[INPUT_A].type().sizes()[2]
-        assert inputs[INPUT_Z].type().sizes() == [batch, tokens, inner]
-        return batch * scan_flops(tokens, inner, state, routes, "fvcore", gated=True)
+        shapes = {
+            name: value.type().sizes() if value.type().kind() == "TensorType" else None
+            for name, value in zip(OPERATOR.call._fields, inputs)
+        }
+        assert shapes["z"] == [2, 9, 24]
+        return OPERATOR.flops(shapes, "fvcore")
 
-    count = fvcore.FlopCountAnalysis(model, image).set_op_handle(OPERATOR, handle)
+    count = fvcore.FlopCountAnalysis(model, image)
+    count.set_op_handle(OPERATOR.graph_name, handle)
     assert count.by_operator()["cross_scan"] == 2 * 3 * (9 * 9 * 24 * 4 + 9 * 24)
     assert not count.unsupported_ops()
 
@@ -119,16 +122,6 @@ def test_autocast_runs_the_scan_in_half_and_trains_float32_weights(model, image,
         assert (parameter.grad - target).abs().max() < HALF * target.abs().max()
 
 
-@pytest.mark.parametrize("backend", ["reference", "numba"])
-def test_operator_passes_torch_opcheck(backend):
-    t = make_problem(ScanShape(K=2, L=5, D=6, N=2)).to("cpu", torch.float32)
-    v = {name: tensor.requires_grad_() for name, tensor in t.tensors.items()}
-    arguments = (v["x"], v["delta"], v["A"], v["B"], v["C"], v["D"], v["z"], v["delta_bias"])
-    torch.library.opcheck(
-        torch.ops.scannas.cross_scan, (*arguments, t.orders, True, "mean", backend, True)
-    )
-
-
 def test_inference_keeps_nothing_for_a_backward(image):
     model = OneScan().requires_grad_(False)
     assert not model(image).requires_grad
@@ -165,7 +158,7 @@ def test_wrong_shape_is_named_with_what_was_expected(sizes, message):
     problem = make_problem(ScanShape()).to("cpu", torch.float32)
     wrong = {name: torch.zeros(size) for name, size in sizes.items()}
     with pytest.raises(KernelError, match=message):
-        cross_scan(**{**problem.tensors, **wrong}, orders=problem.orders)
+        cross_scan(**{**problem.tensors, **wrong}, orders=problem.call.orders)
 
 
 def test_other_wrong_arguments_are_named():
@@ -186,7 +179,7 @@ def test_other_wrong_arguments_are_named():
 
 def test_import_of_the_package_loads_nothing_heavy():
     code = (
-        "import sys, kernels, kernels.flops;"
+        "import sys, kernels; kernels.scan_flops;"
         "print([m for m in ('torch', 'numba', 'triton', 'numpy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels import cross_scan, selective_scan
-from kernels.conformance import ScanShape, make_problem
+from kernels.s6.cases import ScanShape, make_problem
 
 TOLERANCE = 2e-5
 """Float32, relative to the largest element."""
@@ -62,9 +62,11 @@ def test_raster_order_equals_one_plain_scan_a_route(backend, options):
 @given(options=sizes)
 def test_order_table_equals_permute_scan_and_unpermute(backend, options):
     problem, t = problem_of(options, merge="none", orders="shared", gated=False)
-    y = cross_scan(**t, orders=problem.orders, delta_softplus=True, merge="none", backend=backend)
+    y = cross_scan(
+        **t, orders=problem.call.orders, delta_softplus=True, merge="none", backend=backend
+    )
     for k in range(options["K"]):
-        p = problem.orders[k].long()
+        p = problem.call.orders[k].long()
         alone = selective_scan(
             t["x"][:, p], t["delta"][:, k, p], t["A"][k], t["B"][:, k, p], t["C"][:, k, p],
             t["D"][k], delta_bias=t["delta_bias"][k], delta_softplus=True, backend=backend,
@@ -77,7 +79,7 @@ def test_order_table_equals_permute_scan_and_unpermute(backend, options):
 @given(options=sizes)
 def test_sum_and_mean_merge_the_gated_routes(backend, options):
     problem, t = problem_of(options, orders="per-sample", gated=True)
-    call = {"orders": problem.orders, "delta_softplus": True, "backend": backend}
+    call = {"orders": problem.call.orders, "delta_softplus": True, "backend": backend}
     routes = cross_scan(**t, **call, merge="none")
     assert close(cross_scan(**t, **call, merge="sum"), routes.sum(1))
     assert close(cross_scan(**t, **call, merge="mean"), routes.mean(1))
@@ -88,11 +90,11 @@ def test_sum_and_mean_merge_the_gated_routes(backend, options):
 @given(options=sizes)
 def test_images_of_a_batch_do_not_see_each_other(backend, options):
     problem, t = problem_of(options, orders="per-sample")
-    y = cross_scan(**t, orders=problem.orders, delta_softplus=True, backend=backend)
+    y = cross_scan(**t, orders=problem.call.orders, delta_softplus=True, backend=backend)
     weights = {"A", "D", "delta_bias"}
     for i in range(options["B"]):
         one = {name: v if name in weights else v[i : i + 1] for name, v in t.items()}
-        orders = problem.orders[i : i + 1]
+        orders = problem.call.orders[i : i + 1]
         alone = cross_scan(**one, orders=orders, delta_softplus=True, backend=backend)
         assert (
             close(y[i : i + 1], alone)
@@ -106,7 +108,7 @@ def test_images_of_a_batch_do_not_see_each_other(backend, options):
 @given(options=sizes)
 def test_scan_is_linear_in_x(backend, options):
     problem, t = problem_of(options, gated=False)
-    call = {"orders": problem.orders, "delta_softplus": True, "backend": backend}
+    call = {"orders": problem.call.orders, "delta_softplus": True, "backend": backend}
     x, other = t.pop("x"), torch.randn_like(t["delta"][:, 0])
     together = cross_scan(2 * x + other, **t, **call)
     apart = 2 * cross_scan(x, **t, **call) + cross_scan(other, **t, **call)
@@ -129,7 +131,7 @@ def test_reversing_the_table_equals_reversing_the_tokens(backend, options):
 def test_permuting_channels_permutes_the_result(backend):
     problem, t = problem_of({"B": 2, "K": 2, "L": 13, "D": 80, "N": 4})
     p = torch.randperm(80, generator=torch.Generator().manual_seed(3))
-    call = {"orders": problem.orders, "delta_softplus": True, "backend": backend}
+    call = {"orders": problem.call.orders, "delta_softplus": True, "backend": backend}
     moved = dict(t, A=t["A"][:, p])
     moved |= {name: t[name][..., p] for name in ("x", "delta", "D", "z", "delta_bias")}
     assert close(cross_scan(**moved, **call), cross_scan(**t, **call)[..., p])
@@ -174,6 +176,6 @@ def test_nan_reaches_the_result_and_no_other_image(backend, name):
     problem, t = problem_of({"B": 2, "K": 2, "L": 5, "D": 18, "N": 2}, gated=False)
     t = {key: v.clone() for key, v in t.items()}
     t[name].view(-1)[0] = float("nan")
-    y = cross_scan(**t, orders=problem.orders, delta_softplus=True, backend=backend)
+    y = cross_scan(**t, orders=problem.call.orders, delta_softplus=True, backend=backend)
     assert y[0].isnan().any()
     assert name == "A" or y[1].isfinite().all()

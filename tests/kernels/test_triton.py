@@ -16,12 +16,16 @@ from aot import (
     forward_constants,
     types_of,
 )
+from recorder import recorded
 
 from kernels import KernelError
-from kernels.triton_backward import backward_kernel
-from kernels.triton_forward import carry_kernel, forward_kernel, summary_kernel
-from kernels.triton_merge import merge_kernel, ungate_kernel
-from kernels.triton_plan import backward_block, forward_block, make_plan
+from kernels.common import launch
+from kernels.s6 import triton as backend
+from kernels.s6.call import ScanCall
+from kernels.s6.triton.backward_pass import backward_kernel
+from kernels.s6.triton.forward_pass import carry_kernel, forward_kernel, summary_kernel
+from kernels.s6.triton.merge import merge_kernel, ungate_kernel
+from kernels.s6.triton.plan import backward_block, forward_block, make_plan
 
 HERE = Path(__file__).parent
 FORWARD_N16_BAR, FORWARD_N1_BAR, BACKWARD_N16_BAR = 10, 32, 30
@@ -74,7 +78,7 @@ def test_backward_compiles_within_its_instructions(capability, dtype):
     BD, U = backward_block(768, 16)
     types = types_of("backward", dtype) | {"grad_x": "*fp32"}
     code = compile_kernel(backward_kernel, types, backward_constants(16, BD, U), capability)
-    assert code.spilled_bytes == 0 and code.registers <= 255
+    assert code.spilled_bytes == 0
     assert per_token_state(code, 16, BD, U) <= BACKWARD_N16_BAR
 
 
@@ -92,7 +96,7 @@ def test_backward_of_few_states_compiles_without_spilling(N):
         {"LOOP": True, "MERGE_LATER": False, "GATED": True},
         {"SEGMENTED": True, "ORDERS_PER_IMAGE": True, "X_PER_ROUTE": True},
         {"MERGED": False, "MERGE_LATER": False, "GATED": True, "SAVE": False, "HAS_D": False},
-        {"ATOMIC": True, "SOFTPLUS": False, "HAS_BIAS": False},
+        {"SOFTPLUS": False, "HAS_BIAS": False},
     ],
     ids=lambda c: "-".join(c),
 )
@@ -116,7 +120,7 @@ def test_every_option_of_the_backward_compiles(changes):
     code = compile_kernel(
         backward_kernel, types_of("backward", "fp16"), backward_constants(4, 64, 2, **changes), 80
     )
-    assert code.registers <= 255
+    assert code.spilled_bytes == 0
 
 
 def test_helper_kernels_compile():
@@ -134,6 +138,42 @@ def test_helper_kernels_compile():
     assert compile_kernel(merge_kernel, plane, constants, 90, num_warps=4).spilled_bytes == 0
     constants = shared | {"BLOCK": 1024}
     assert compile_kernel(ungate_kernel, plane, constants, 90, num_warps=4).spilled_bytes == 0
+
+
+def meta_call(B, K, L, D, N, dtype=torch.bfloat16, gated=True, **options):
+    """Return a call of real size without its memory, and a gradient."""
+
+    def empty(*shape, dtype=dtype):
+        return torch.empty(*shape, dtype=dtype, device="meta")
+
+    weight = {"dtype": torch.float32}
+    call = ScanCall(
+        empty(B, L, D), empty(B, K, L, D), empty(K, D, N, **weight), empty(B, K, L, N),
+        empty(B, K, L, N), empty(K, D, **weight), empty(B, L, D) if gated else None,
+        empty(K, D, **weight), empty(K, L, dtype=torch.int32), True, **options,
+    )  # fmt: skip
+    return call, empty(B, L, D)
+
+
+@pytest.mark.parametrize(
+    "sizes", [(70_000, 4, 9, 8, 1), (20_000, 4, 9, 8, 1), (30_000, 2, 512, 8, 1)], ids=str
+)
+@pytest.mark.parametrize("schedule", ["loop", "routes", "segments"])
+def test_grids_of_large_batches_fit_the_device(monkeypatch, sizes, schedule):
+    """A grid holds 65,535 along its second and third axis."""
+    monkeypatch.setenv("SCANNAS_TRITON_SCHEDULE", schedule)
+    call, grad_y = meta_call(*sizes)
+    with recorded() as launches:
+        _, *kept = backend.forward(call, True)
+        backend.backward(call, grad_y, *kept)
+    assert {"forward_kernel", "backward_kernel", "ungate_kernel"} <= {one.name for one in launches}
+    assert [one.grid for one in launches if max(one.grid[1:], default=1) > 65_535] == []
+    assert all(one.grid[0] < 2**31 for one in launches)
+
+
+def test_more_programs_than_a_grid_holds_are_refused():
+    with pytest.raises(KernelError, match="a grid holds 2\\^31 - 1: split the batch"):
+        launch.launch(None, 2**31)
 
 
 def plan(batch, routes, tokens, inner, state=1, **options):

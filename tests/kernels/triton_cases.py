@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from triton.runtime import interpreter
 
-from kernels import cross_scan, triton_plan
-from kernels.conformance import ScanShape, errors, failures, make_problem, run
+from kernels import cross_scan
+from kernels.common.conformance import failures, run
+from kernels.s6.cases import ScanShape, make_problem
+from kernels.s6.triton import plan as triton_plan
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CASES = [
@@ -54,13 +57,42 @@ def test_half_results_and_gradients_match_the_reference(dtype):
     assert failures(ScanShape(B=1, K=2, L=5, D=20, N=4), "triton", DEVICE, dtype) == {}
 
 
-def test_repeated_backward_gives_the_same_bits_and_atomics_the_same_sums(monkeypatch):
-    problem = make_problem(ScanShape(B=1, K=2, L=6, D=34, N=2)).to(DEVICE, torch.float32)
-    first, second = run(problem, "triton"), run(problem, "triton")
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    monkeypatch.setenv("SCANNAS_TRITON_ATOMIC", "1")
-    atomic = run(problem, "triton", gradients=False)["y"]
-    assert errors({"y": atomic}, {"y": first["y"].double()})["y"] < 1e-6
+@pytest.fixture
+def reversed_programs(monkeypatch):
+    """Let the interpreter run the last program first."""
+    builder = interpreter.interpreter_builder
+    size, index, dim = [1], builder.set_grid_idx, builder.set_grid_dim
+
+    def remember(x, y, z):
+        assert y == z == 1
+        size[0] = x
+        dim(x, y, z)
+
+    def turn():
+        monkeypatch.setattr(builder, "set_grid_dim", remember)
+        monkeypatch.setattr(builder, "set_grid_idx", lambda x, y, z: index(size[0] - 1 - x, y, z))
+
+    return turn
+
+
+@pytest.mark.skipif(DEVICE != "cpu", reason="a device orders its programs itself")
+@pytest.mark.parametrize("schedule", ["loop", "routes", "segments"])
+def test_bits_do_not_depend_on_the_order_of_programs(monkeypatch, reversed_programs, schedule):
+    monkeypatch.setenv("SCANNAS_TRITON_SCHEDULE", schedule)
+    problem = make_problem(ScanShape(B=1, K=3, L=34, D=34, N=2)).to(DEVICE, torch.float32)
+    first = run(problem, "triton")
+    reversed_programs()
+    second = run(problem, "triton")
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+
+
+@pytest.mark.skipif(DEVICE == "cpu", reason="the interpreter runs one program at a time")
+def test_repeated_runs_on_a_device_give_the_same_bits():
+    problem = make_problem(ScanShape(B=8, K=4, L=196, D=96, N=4)).to(DEVICE, torch.float32)
+    first = run(problem, "triton")
+    for _ in range(5):
+        again = run(problem, "triton")
+        assert all(torch.equal(first[name], again[name]) for name in first)
 
 
 def test_strided_inputs_and_wide_orders_are_read_right():
@@ -71,7 +103,7 @@ def test_strided_inputs_and_wide_orders_are_read_right():
         wide = tensor.new_full((*tensor.shape, 2), float("nan"))
         wide[..., 1] = tensor
         strided[name] = wide[..., 1]
-    orders = problem.orders.to(torch.int64)
+    orders = problem.call.orders.to(torch.int64)
     y = cross_scan(**strided, orders=orders, delta_softplus=True, backend="triton")
     assert torch.equal(y, expected)
 

@@ -10,21 +10,10 @@ Arrays are flat float32 and indexed by hand: numba then emits no wrap-around tes
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from kernels.lanes import (
-    LANES,
-    exp2_lanes,
-    load,
-    prefetch,
-    read,
-    scratch,
-    sigmoid_lanes,
-    softplus_lanes,
-    splat,
-    store,
-    write,
-)
+from kernels.common.compiled import kernel
+from kernels.common.lane_math import exp2_lanes, sigmoid_lanes, softplus_lanes
+from kernels.common.lanes import LANES, load, prefetch, read, scratch, splat, store, write
 
 BLOCK = 64
 """Channels of a task: four vectors, one state of which is 256 bytes."""
@@ -36,7 +25,7 @@ prediction, and a token takes some 100 ns."""
 LOG2_E = np.float32(1.4426950408889634)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def first_bad_order(orders, rows, tokens):  # type: ignore[no-untyped-def]
     """Return the first row of a flat order table that is no permutation, or -1."""
     seen = np.full(tokens, -1, np.int64)
@@ -49,7 +38,7 @@ def first_bad_order(orders, rows, tokens):  # type: ignore[no-untyped-def]
     return -1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def forward_tasks(  # type: ignore[no-untyped-def]
     start, stop, x, delta, A, B, C, D, bias, z, orders, y, ungated, states,
     routes, tokens, inner, state,

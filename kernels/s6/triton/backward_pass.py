@@ -17,8 +17,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.triton_forward import EVERY
-from kernels.triton_math import LN_2, LOG2_E, exp2, sigmoid, step_size
+from kernels.common.triton_math import LN_2, LOG2_E, exp2, sigmoid, step_size
+from kernels.s6.triton.forward_pass import EVERY
 
 
 @triton.jit

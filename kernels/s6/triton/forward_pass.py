@@ -15,7 +15,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.triton_math import LOG2_E, exp2, sigmoid, step_size
+from kernels.common.triton_math import LOG2_E, exp2, sigmoid, step_size
 
 CHECKPOINT_EVERY = 32
 """Tokens between two saved states: 1/8 byte of float32 per token-state."""
@@ -30,7 +30,7 @@ def forward_kernel(  # type: ignore[no-untyped-def]
     X_PER_ROUTE: tl.constexpr, ORDERS_PER_IMAGE: tl.constexpr, SOFTPLUS: tl.constexpr,
     HAS_D: tl.constexpr, HAS_BIAS: tl.constexpr, GATED: tl.constexpr,
     LOOP: tl.constexpr, MERGE_LATER: tl.constexpr, MERGED: tl.constexpr,
-    SEGMENTED: tl.constexpr, SAVE: tl.constexpr, ATOMIC: tl.constexpr, FAST: tl.constexpr,
+    SEGMENTED: tl.constexpr, SAVE: tl.constexpr, FAST: tl.constexpr,
 ):  # fmt: skip
     """Scan one block of channels of one route, or of all routes one after the other (LOOP).
 
@@ -118,10 +118,7 @@ def forward_kernel(  # type: ignore[no-untyped-def]
                     here = valid & inside
                     row = token[i] * inner + channel
                     if MERGE_LATER:
-                        if ATOMIC:
-                            tl.atomic_add(image_rows + row, total, mask=here, sem="relaxed")
-                        else:
-                            tl.store(route_rows + row, total, mask=here)
+                        tl.store(route_rows + row, total, mask=here)
                     else:
                         if LOOP:
                             if k > 0:
@@ -218,17 +215,18 @@ def summary_kernel(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def carry_kernel(  # type: ignore[no-untyped-def]
-    A, ends, sums, starts, routes, inner, segments, states,
+    A, ends, sums, starts, routes, inner, segments, states, blocks,
     BD: tl.constexpr, REVERSE: tl.constexpr, FAST: tl.constexpr,
 ):  # fmt: skip
     """Chain the segments of one state: start[s + 1] = exp(A time[s]) start[s] + end[s].
 
     Shapes: A (K, N, D); ends, starts (B, K, segments, N, D); sums (B, K, segments, D).
-    Grid: (blocks, N, B * K).
+    Grid: blocks * N * B * K.
     """
-    n = tl.program_id(1)
-    route = tl.program_id(2).to(tl.int64)
-    channel = tl.program_id(0) * BD + tl.arange(0, BD)
+    pid = tl.program_id(0)
+    n = pid // blocks % states
+    route = (pid // blocks // states).to(tl.int64)
+    channel = pid % blocks * BD + tl.arange(0, BD)
     inside = channel < inner
     k = route % routes
     rate = tl.load(A + (k * states + n) * inner + channel, mask=inside, other=0.0) * LOG2_E

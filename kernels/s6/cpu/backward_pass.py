@@ -9,29 +9,17 @@ partial result a task and added by the caller in a fixed order.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from kernels.cpu_forward import BLOCK, CHUNK, LOG2_E
-from kernels.lanes import (
-    LANES,
-    exp2_lanes,
-    lane_sum,
-    load,
-    prefetch,
-    read,
-    scratch,
-    sigmoid_lanes,
-    softplus_and_slope_lanes,
-    splat,
-    store,
-    write,
-)
+from kernels.common.compiled import inlined, kernel
+from kernels.common.lane_math import exp2_lanes, sigmoid_lanes, softplus_and_slope_lanes
+from kernels.common.lanes import LANES, lane_sum, load, prefetch, read, scratch, splat, store, write
+from kernels.s6.cpu.forward_pass import BLOCK, CHUNK, LOG2_E
 
 LN_2 = np.float32(0.6931471805599453)
 ZERO, ONE = np.float32(0.0), np.float32(1.0)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def ungate_rows(start, stop, grad_y, ungated, z, grad, grad_z, rows, tokens, inner):  # type: ignore[no-untyped-def]
     """Take the gate out of the gradients of images start..stop - 1: y = ungated * silu(z).
 
@@ -56,7 +44,7 @@ def ungate_rows(start, stop, grad_y, ungated, z, grad, grad_z, rows, tokens, inn
                 store(grad_z, at_z, total * slope, left)
 
 
-@njit(inline="always")
+@inlined
 def _advance(rate, b_n, before, at, h, decay, d2, du, g):  # type: ignore[no-untyped-def]
     """Take one state a token forward; return it, and its share in the gradient of C."""
     a = exp2_lanes(read(d2, at) * rate)
@@ -66,7 +54,7 @@ def _advance(rate, b_n, before, at, h, decay, d2, du, g):  # type: ignore[no-unt
     return after, read(g, at) * after
 
 
-@njit(inline="always")
+@inlined
 def _retreat(  # type: ignore[no-untyped-def]
     rate, b_n, c_n, carried, sum_n, at, h, decay, d2, du, g, to_drive, to_step
 ):  # fmt: skip
@@ -79,7 +67,7 @@ def _retreat(  # type: ignore[no-untyped-def]
     return carried, sum_n + through * read(d2, at), grad_h * read(du, at)
 
 
-@njit(inline="always")
+@inlined
 def _full_block(  # type: ignore[no-untyped-def]
     n, length, step, route, partial, state, B, C, orders, grad_B, grad_C,
     A_block, sum_A, carried, h, decay, d2, du, g, to_drive, to_step,
@@ -123,7 +111,7 @@ def _full_block(  # type: ignore[no-untyped-def]
     write(sum_A, at_n + i3, a3)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def backward_tasks(  # type: ignore[no-untyped-def]
     start, stop, grad_y, x, delta, A, B, C, D, bias, orders, states,
     grad_x, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_bias,

@@ -1,14 +1,11 @@
-"""What a scan costs in floating point operations, without torch."""
+"""What a selective scan costs in floating point operations, without torch."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from kernels.errors import KernelError
-
-OPERATOR = "scannas::cross_scan"
-"""Name of the one operator that every scan becomes in a traced graph."""
-
-INPUT_DELTA, INPUT_A, INPUT_Z = 1, 2, 6
-"""Positions of delta (B, K, L, D), A (K, D, N) and z (B, L, D) or None among its inputs."""
 
 
 def scan_flops(L: int, D: int, N: int, K: int, convention: str, gated: bool = False) -> int:
@@ -27,3 +24,10 @@ def scan_flops(L: int, D: int, N: int, K: int, convention: str, gated: bool = Fa
     if convention == "macs":
         return K * (4 * L * D * N + (3 if gated else 2) * L * D)
     raise KernelError(f"FLOP convention {convention!r} is unknown; use 'fvcore' or 'macs'")
+
+
+def count(shapes: Mapping[str, Any], convention: str) -> int:
+    """Count the operations of a call from the shapes of its arguments, None where absent."""
+    batch, routes, tokens, inner = shapes["delta"]
+    state, gated = shapes["A"][2], shapes["z"] is not None
+    return batch * scan_flops(tokens, inner, state, routes, convention, gated)

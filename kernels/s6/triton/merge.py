@@ -5,21 +5,21 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.triton_math import sigmoid
+from kernels.common.triton_math import sigmoid
 
 
 @triton.jit
 def merge_kernel(  # type: ignore[no-untyped-def]
-    partial, z, y, ungated, routes, plane, scale,
+    partial, z, y, ungated, routes, plane, pieces, scale,
     BLOCK: tl.constexpr, GATED: tl.constexpr, SAVE: tl.constexpr, FAST: tl.constexpr,
 ):  # fmt: skip
     """Add the routes of one image in their order, scale, gate and round to the dtype of y.
 
     Shapes: partial (B, K, L D) float32; z, y, ungated (B, L D); plane is L D.
-    Grid: (plane / BLOCK, B).
+    Grid: pieces * B, pieces being plane / BLOCK.
     """
-    b = tl.program_id(1).to(tl.int64)
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    b = (tl.program_id(0) // pieces).to(tl.int64)
+    at = (tl.program_id(0) % pieces).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < plane
     total = tl.zeros([BLOCK], tl.float32)
     for k in range(routes):
@@ -35,16 +35,16 @@ def merge_kernel(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def ungate_kernel(  # type: ignore[no-untyped-def]
-    grad_y, ungated, z, grad, grad_z, rows, plane,
+    grad_y, ungated, z, grad, grad_z, rows, plane, pieces,
     BLOCK: tl.constexpr, FAST: tl.constexpr,
 ):  # fmt: skip
     """Take the gate out of the gradient: y = ungated * silu(z).
 
     Shapes: z, grad_z (B, L D); the others (B, rows, L D), rows being 1, or K unmerged.
-    Grid: (plane / BLOCK, B).
+    Grid: pieces * B, pieces being plane / BLOCK.
     """
-    b = tl.program_id(1).to(tl.int64)
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    b = (tl.program_id(0) // pieces).to(tl.int64)
+    at = (tl.program_id(0) % pieces).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < plane
     gate = tl.load(z + b * plane + at, mask=inside, other=0.0).to(tl.float32)
     s = sigmoid(gate, FAST)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kernels.common.launch import power_of_two
 from kernels.errors import KernelError
 
 SEGMENT_AT_LEAST = 64
@@ -29,20 +30,16 @@ WASTE_LIMIT = 1.25
 class Plan:
     """Sizes of one launch.
 
-    block: channels a warp owns. unroll: tokens whose loads are issued together.
+    block: channels a warp owns. blocks: of an image. unroll: tokens loaded together.
     schedule: 'loop', 'routes' or 'segments'. segments, segment_tokens: parts of the tokens.
     """
 
     block: int
+    blocks: int
     unroll: int
     schedule: str
     segments: int
     segment_tokens: int
-
-
-def power_of_two(value: int) -> int:
-    """Return the smallest power of two that is not below value."""
-    return 1 << max(value - 1, 0).bit_length()
 
 
 def forward_block(inner: int, state: int) -> tuple[int, int]:
@@ -105,5 +102,10 @@ def make_plan(
     if schedule == "loop" and not merges:
         schedule = "routes"
     return Plan(
-        block=block, unroll=unroll, schedule=schedule, segments=segments, segment_tokens=length
+        block=block,
+        blocks=-(-inner // block),
+        unroll=unroll,
+        schedule=schedule,
+        segments=segments,
+        segment_tokens=length,
     )

@@ -1,0 +1,107 @@
+"""Token orders and the merge of routes: what all scans over images share, in plain PyTorch."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kernels.errors import KernelError
+
+MERGES = ("sum", "mean", "none")
+
+
+def check_merge(merge: str) -> None:
+    """Raise KernelError unless routes can be merged so."""
+    if merge not in MERGES:
+        raise KernelError(f"merge {merge!r} is unknown; use one of {', '.join(MERGES)}")
+
+
+def check_orders(orders: Tensor, *, tokens: int | None = None) -> None:
+    """Raise KernelError unless every row of an order table is a permutation of its tokens.
+
+    Shapes: orders (K, L) or (B, K, L), int32 or int64; orders[..., t] is the raster token that
+        a route visits at step t.
+    Raises: KernelError that names the first offending row.
+
+    Meant for the place where a table is made, once; the GPU backends do not repeat it per call.
+    """
+    if orders.dtype not in (torch.int32, torch.int64):
+        raise KernelError(f"orders has dtype {orders.dtype}; use int32 or int64")
+    if orders.dim() not in (2, 3):
+        raise KernelError(f"orders has shape {tuple(orders.shape)}; expected (K, L) or (B, K, L)")
+    length = orders.shape[-1]
+    if tokens is not None and length != tokens:
+        raise KernelError(f"orders visits {length} tokens a route; expected {tokens}")
+    rows = orders.reshape(-1, length).to(torch.int64)
+    raster = torch.arange(length, device=orders.device)
+    wrong = (rows.sort(dim=1).values != raster).any(dim=1)
+    if bool(wrong.any()):
+        raise_bad_row(int(wrong.nonzero()[0]), length)
+
+
+def raise_bad_row(row: int, tokens: int) -> None:
+    """Raise the KernelError that names a row of an order table."""
+    raise KernelError(
+        f"orders row {row} is not a permutation of 0..{tokens - 1}; "
+        "each route must visit every token once"
+    )
+
+
+def full_orders(orders: Tensor | None, like: Tensor) -> Tensor:
+    """Expand an order table to (B, K, L), int64; raster order where there is none.
+
+    Shapes: like (B, K, L, F).
+    Raises: KernelError when a row of a table on the CPU is not a permutation: to look at one on
+        a GPU would stall it.
+    """
+    batch, routes, tokens, _ = like.shape
+    if orders is None:
+        return torch.arange(tokens, device=like.device).expand(batch, routes, tokens)
+    if orders.device.type == "cpu":
+        check_orders(orders)
+    return orders.to(torch.int64).expand(batch, routes, tokens)
+
+
+def visit(tensor: Tensor, order: Tensor) -> Tensor:
+    """Put raster tokens (B, K, L, F) into the order (B, K, L) in which a route visits them."""
+    return tensor.gather(2, order.unsqueeze(-1).expand_as(tensor))
+
+
+def unvisit(tensor: Tensor, order: Tensor) -> Tensor:
+    """Put tokens (B, K, L, F) in the order of a route back into raster order."""
+    return torch.zeros_like(tensor).scatter(2, order.unsqueeze(-1).expand_as(tensor), tensor)
+
+
+def merge_routes(y: Tensor, merge: str) -> Tensor:
+    """Merge routes (B, K, L, D) into (B, L, D), or keep them."""
+    return {"sum": y.sum, "mean": y.mean}[merge](1) if merge != "none" else y
+
+
+def gate_tokens(y: Tensor, z: Tensor | None) -> Tensor:
+    """Multiply each token of y (B, L, D) or (B, K, L, D) by silu(z), z (B, L, D)."""
+    return y if z is None else y * _like(y, F.silu(z.to(y.dtype)))
+
+
+def ungate_and_spread(
+    grad: Tensor, ungated: Tensor | None, z: Tensor | None, merge: str, routes: int
+) -> tuple[Tensor, Tensor | None]:
+    """Return the gradients of the routes (B, K, L, D), and of z, from that of the result.
+
+    Shapes: grad as y; ungated as y, before its gate; None where there is no gate.
+    """
+    grad_z = None
+    if z is not None and ungated is not None:
+        gate = z.to(grad.dtype)
+        sigmoid = torch.sigmoid(gate)
+        product = grad * ungated.to(grad.dtype)
+        product = product.sum(1) if product.dim() == 4 else product
+        grad_z = product * sigmoid * (1 + gate * (1 - sigmoid))
+        grad = grad * _like(grad, gate * sigmoid)
+    if merge != "none":
+        grad = (grad / routes if merge == "mean" else grad).unsqueeze(1)
+    return grad.expand(-1, routes, -1, -1), grad_z
+
+
+def _like(y: Tensor, gate: Tensor) -> Tensor:
+    return gate.unsqueeze(1) if y.dim() == 4 else gate

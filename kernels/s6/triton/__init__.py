@@ -1,0 +1,219 @@
+"""The `triton` backend: launches the kernels of the forward and the backward.
+
+Tensors are made contiguous, channels last; nothing is permuted, the kernels read through the
+order table. Offsets are 64-bit wherever an image or a route is addressed; inside one image
+L D must stay below 2^31.
+"""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch import Tensor
+
+from kernels.common.dispatch import allocate
+from kernels.common.launch import float32, launch, on, power_of_two, processors
+from kernels.errors import KernelError
+from kernels.s6.call import ScanCall, result_shape
+from kernels.s6.triton.backward_pass import backward_kernel
+from kernels.s6.triton.forward_pass import (
+    CHECKPOINT_EVERY,
+    carry_kernel,
+    forward_kernel,
+    summary_kernel,
+)
+from kernels.s6.triton.merge import merge_kernel, ungate_kernel
+from kernels.s6.triton.plan import Plan, backward_block, forward_block, make_plan
+
+FEW_REGISTERS = 128
+"""For the forward up to 16 states: 16 warps a multiprocessor; it fits without spilling."""
+ELEMENTS = 1024
+"""Elements a program of the elementwise kernels."""
+WARPS_AT_ONCE = 8
+"""Warps of the backward that a multiprocessor holds: its 255 registers leave room for eight."""
+MOST_IN_AN_IMAGE = 2**31 - 1
+
+
+class _Inputs:
+    """The inputs of a scan as the kernels take them."""
+
+    def __init__(self, call: ScanCall) -> None:
+        self.call, self.batch = call, call.delta.shape[0]
+        self.routes, self.tokens, self.inner, self.state = call.sizes
+        if self.tokens * max(self.inner, self.state) > MOST_IN_AN_IMAGE:
+            raise KernelError(
+                f"an image of {self.tokens} tokens x {self.inner} channels, {self.state} states "
+                "has more than 2^31 elements a route; split its channels"
+            )
+        self.x, self.delta = call.x.contiguous(), call.delta.contiguous()
+        self.B, self.C = call.B.contiguous(), call.C.contiguous()
+        self.A = call.A.float().transpose(1, 2).contiguous()
+        self.D, self.bias = float32(call.D), float32(call.delta_bias)
+        self.z = None if call.z is None else call.z.contiguous()
+        self.device = call.x.device
+        orders = call.orders
+        if orders is None:
+            raster = torch.arange(self.tokens, dtype=torch.int32, device=self.device)
+            orders = raster.expand(self.routes, -1)
+        self.orders = orders.to(torch.int32).contiguous()
+
+    def or_any(self, tensor: Tensor | None) -> Tensor:
+        """Return the tensor, or any other in its place: a kernel without it never reads it."""
+        return self.A if tensor is None else tensor
+
+    def empty(self, *shape: int) -> Tensor:
+        """Allocate float32 memory on the device of the scan."""
+        return torch.empty(shape, dtype=torch.float32, device=self.device)
+
+    def plan(self, block_and_unroll: tuple[int, int], merges: bool) -> Plan:
+        """Choose how this scan is cut into programs."""
+        return make_plan(
+            self.batch,
+            self.routes,
+            self.tokens,
+            self.inner,
+            block_and_unroll,
+            merges=merges,
+            processors=processors(self.device),
+            schedule=os.environ.get("SCANNAS_TRITON_SCHEDULE", "auto"),
+        )
+
+    def programs(self, plan: Plan) -> int:
+        """Return the programs of a launch that walks all routes."""
+        cut = 1 if plan.schedule == "loop" else plan.segments * self.routes
+        return self.batch * plan.blocks * cut
+
+    def segment_starts(
+        self, plan: Plan, source: Tensor, weights: Tensor, is_route: bool, reverse: bool
+    ) -> Tensor | None:
+        """Return the state (B, K, segments, N, D) that enters each segment, where there are."""
+        if plan.segments == 1:
+            return None
+        shape = (self.batch, self.routes, plan.segments, self.state, self.inner)
+        ends, starts = self.empty(*shape), self.empty(*shape)
+        sums = self.empty(*shape[:3], self.inner)
+        block, unroll = forward_block(self.inner, self.state)
+        blocks, call = -(-self.inner // block), self.call
+        launch(
+            summary_kernel, blocks * plan.segments * self.routes * self.batch,
+            source, self.delta, self.A, weights, self.or_any(self.bias), self.orders, ends, sums,
+            self.routes, self.tokens, self.inner, blocks, plan.segments, plan.segment_tokens,
+            call.scale if reverse else 1.0,
+            N=self.state, BD=block, U=unroll, PER_ROUTE=is_route,
+            ORDERS_PER_IMAGE=call.orders_per_image, SOFTPLUS=bool(call.delta_softplus),
+            HAS_BIAS=self.bias is not None, REVERSE=reverse,
+        )  # fmt: skip
+        carry_blocks = -(-self.inner // 128)
+        launch(
+            carry_kernel, carry_blocks * self.state * self.batch * self.routes,
+            self.A, ends, sums, starts, self.routes, self.inner, plan.segments, self.state,
+            carry_blocks, BD=128, REVERSE=reverse, warps=4,
+        )  # fmt: skip
+        return starts
+
+
+def kept(call: ScanCall) -> list[tuple[tuple[int, ...], torch.dtype]]:
+    """Return what the forward leaves: a state before every 32 tokens, and y before its gate."""
+    routes, tokens, inner, state = call.sizes
+    states = (call.delta.shape[0], routes, -(-tokens // CHECKPOINT_EVERY), state, inner)
+    ungated = result_shape(call) if call.z is not None else (0,)
+    return [(states, torch.float32), (ungated, call.x.dtype)]
+
+
+def forward(call: ScanCall, save: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Run the scan; return y, the states kept for the backward, and y before its gate."""
+    s = _Inputs(call)
+    merges = call.merged and s.routes > 1
+    plan = s.plan(forward_block(s.inner, s.state), merges)
+    loops = plan.schedule == "loop"
+    merges_later = merges and not loops
+    y = torch.empty(result_shape(call), dtype=call.x.dtype, device=s.device)
+    states, ungated = allocate(kept(call), save, s.device)
+    copies = (1 if loops else s.routes) if merges else 0
+    partial = s.empty(s.batch, copies, s.tokens, s.inner)
+    with on(s.device):
+        starts = s.segment_starts(plan, s.x, s.B, call.x_per_route, reverse=False)
+        launch(
+            forward_kernel, s.programs(plan),
+            s.x, s.delta, s.A, s.B, s.C, s.or_any(s.D), s.or_any(s.bias), s.or_any(s.z),
+            s.orders, y, partial, ungated, states, s.or_any(starts),
+            s.routes, s.tokens, s.inner, plan.blocks, plan.segments, plan.segment_tokens,
+            call.scale,
+            N=s.state, BD=plan.block, U=plan.unroll, X_PER_ROUTE=call.x_per_route,
+            ORDERS_PER_IMAGE=call.orders_per_image, SOFTPLUS=bool(call.delta_softplus),
+            HAS_D=s.D is not None, HAS_BIAS=s.bias is not None, GATED=s.z is not None, LOOP=loops,
+            MERGE_LATER=merges_later, MERGED=call.merged, SEGMENTED=plan.segments > 1, SAVE=save,
+            registers=FEW_REGISTERS if s.state <= 16 else 0,
+        )  # fmt: skip
+        if merges_later:
+            plane = s.tokens * s.inner
+            pieces = -(-plane // ELEMENTS)
+            launch(
+                merge_kernel, pieces * s.batch,
+                partial, s.or_any(s.z), y, ungated, s.routes, plane, pieces, call.scale,
+                BLOCK=ELEMENTS, GATED=s.z is not None, SAVE=save, warps=4,
+            )  # fmt: skip
+    return y, states, ungated
+
+
+def _ungate(s: _Inputs, grad_y: Tensor, ungated: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Take the gate out of the gradient; return it, and the gradient of z."""
+    if s.z is None:
+        return grad_y, None
+    grad, grad_z = torch.empty_like(grad_y), torch.empty_like(s.z)
+    plane = s.tokens * s.inner
+    pieces = -(-plane // ELEMENTS)
+    launch(
+        ungate_kernel, pieces * s.batch,
+        grad_y, ungated, s.z, grad, grad_z, 1 if s.call.merged else s.routes, plane, pieces,
+        BLOCK=ELEMENTS, warps=4,
+    )  # fmt: skip
+    return grad, grad_z
+
+
+def backward(
+    call: ScanCall, grad_y: Tensor, states: Tensor, ungated: Tensor
+) -> dict[str, Tensor | None]:
+    """Return the gradients of the scan from the states that the forward kept."""
+    s = _Inputs(call)
+    shares_x = not call.x_per_route and s.routes > 1
+    plan = s.plan(backward_block(s.inner, s.state), shares_x)
+    loops = plan.schedule == "loop"
+    adds_later = shares_x and not loops
+    padded, programs = power_of_two(s.state), s.programs(plan)
+    grad_x = s.empty(*call.delta.shape) if adds_later else torch.empty_like(s.x)
+    x_sum = s.empty(s.batch, s.tokens, s.inner) if loops else None
+    grad_delta = torch.empty_like(s.delta)
+    per_token = (plan.blocks, s.batch, s.routes, s.tokens, s.state)
+    grad_B, grad_C = s.empty(*per_token), s.empty(*per_token)
+    per_part = (s.batch * plan.segments, s.routes)
+    grad_A = s.empty(*per_part, s.state, s.inner)
+    grad_D, grad_bias = s.empty(*per_part, s.inner), s.empty(*per_part, s.inner)
+    grid = min(programs, WARPS_AT_ONCE * processors(s.device))
+    scratch = s.empty(grid, CHECKPOINT_EVERY // plan.unroll, padded, plan.block)
+    with on(s.device):
+        grad, grad_z = _ungate(s, grad_y.contiguous(), ungated)
+        starts = s.segment_starts(plan, grad, s.C, not call.merged, reverse=True)
+        launch(
+            backward_kernel, grid,
+            grad, s.x, s.delta, s.A, s.B, s.C, s.or_any(s.D), s.or_any(s.bias), s.orders,
+            states, s.or_any(starts), scratch, grad_x, s.or_any(x_sum), grad_delta,
+            grad_A, grad_B, grad_C, grad_D, grad_bias,
+            s.batch, s.routes, s.tokens, s.inner, s.state, programs, plan.blocks,
+            plan.segments, plan.segment_tokens, call.scale,
+            N=padded, BD=plan.block, U=plan.unroll, X_PER_ROUTE=call.x_per_route,
+            Y_PER_ROUTE=not call.merged, ORDERS_PER_IMAGE=call.orders_per_image,
+            SOFTPLUS=bool(call.delta_softplus), HAS_D=s.D is not None,
+            HAS_BIAS=s.bias is not None, LOOP=loops, SEGMENTED=plan.segments > 1,
+        )  # fmt: skip
+    return {
+        "x": grad_x.sum(1) if adds_later else grad_x,
+        "delta": grad_delta,
+        "A": grad_A.sum(0).transpose(1, 2),
+        "B": grad_B.sum(0),
+        "C": grad_C.sum(0),
+        "D": None if s.D is None else grad_D.sum(0),
+        "z": grad_z,
+        "delta_bias": None if s.bias is None else grad_bias.sum(0),
+    }
