@@ -149,7 +149,7 @@ def test_result_that_depends_on_other_images_is_caught(add):
 
 def test_shape_that_its_record_denies_is_caught(add):
     operator = add(forward=lambda call: decayed_sum(call)[:, :-1].clone())
-    with pytest.raises(RuntimeError, match="size of tensor|shape"):
+    with pytest.raises(RuntimeError, match=r"size of tensor|shape"):
         findings(operator)
 
 
