@@ -42,10 +42,13 @@ from sqlalchemy import insert, text
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from nas.driver.access import Done, Wait  # noqa: E402
 from nas.driver.clock import SystemClock  # noqa: E402
-from nas.driver.coordinator import Coordinator, Done, Wait  # noqa: E402
+from nas.driver.coordinator import Coordinator  # noqa: E402
 from nas.driver.optuna_copy import Projection  # noqa: E402
-from nas.driver.studies import Study, create_study, run  # noqa: E402
+from nas.driver.running import run  # noqa: E402
+from nas.driver.studies import Study, create_study  # noqa: E402
+from nas.executors.inline import InlineExecutor  # noqa: E402
 from nas.planning.strategies import list_strategies  # noqa: E402
 from nas.planning.strategies.encoding import encode  # noqa: E402
 from nas.store import leases, runs  # noqa: E402
@@ -180,9 +183,9 @@ def overhead(trials: int = 60) -> None:
     """Time whole trials that train nothing: proposal, rows, epochs, result, Optuna's copy."""
     for name, url in databases():
         with study(settings(trials=10), url) as opened:
-            run(opened, proxy=no_training)
+            run(opened, InlineExecutor(no_training))
             busy, wall = time.process_time(), time.perf_counter()
-            run(opened, proxy=no_training, trials=10 + trials)
+            run(opened, InlineExecutor(no_training), trials=10 + trials)
             busy, wall = time.process_time() - busy, time.perf_counter() - wall
             show(f"inline, {name}", wall=ms(wall / trials), cpu=ms(busy / trials))
 
@@ -201,7 +204,7 @@ def ray_overhead(trials: int = 60) -> None:
 
     with study(settings(trials=trials)) as opened:
         started = time.perf_counter()
-        run(opened, note, executor=RayExecutor(workers=4, proxy=no_training))
+        run(opened, RayExecutor(workers=4, proxy=no_training), note)
         show(
             "ray, sqlite, 4 workers",
             per_trial=ms((at[-1] - at[7]) / (len(at) - 8)),
@@ -329,15 +332,16 @@ def _run(opened: Study, i: int, point: dict[str, Any]) -> dict[str, Any]:
 
 def reads(size: int = 20_000) -> None:
     """Time what `show` and `status` ask, in this process, and as a command from its start."""
-    from nas.store import queries as leaderboard
+    from nas.driver.status import status
+    from nas.store import queries
 
     with study(settings()) as opened:
         fill(opened, size)
         url = opened.store.shown
         calls = {
-            "show --top 20": lambda: leaderboard.summary(opened.name, url, top=20),
-            "status": lambda: leaderboard.status(opened.name, url),
-            "studies": lambda: leaderboard.studies(url),
+            "show --top 20": lambda: queries.summary(opened.name, url, top=20),
+            "status": lambda: status(opened.name, url),
+            "studies": lambda: queries.studies(url),
         }
         for name, call in calls.items():
             times = []

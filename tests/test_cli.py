@@ -145,9 +145,9 @@ def test_bad_space_file_is_reported_with_its_line(run, tmp_path, text, line):
 
 
 def test_study_of_another_space_is_not_continued(run, tmp_path):
+    from nas.driver.request import search_settings
     from nas.driver.studies import create_study
     from nas.study.budget import parse_budget
-    from nas.study.settings import search_settings
 
     storage = f"sqlite:///{tmp_path}/nas.db"
     made = search_settings(space="mambaout", budget=parse_budget(["4.5GFLOPs"]))

@@ -33,11 +33,11 @@ def studies(storage: StorageOption = DEFAULT_STORAGE, json: JsonOption = False) 
 @app.command(rich_help_panel=LOOK_ROOM)
 def status(study: str, storage: StorageOption = DEFAULT_STORAGE, json: JsonOption = False) -> None:
     """Say what runs, what waits, what failed and why, and when it will be done."""
+    from nas.driver import status as at_work
     from nas.report.console import emit
     from nas.report.studies import status_view
-    from nas.store import queries
 
-    emit(queries.status(study, storage), json, status_view)
+    emit(at_work.status(study, storage), json, status_view)
 
 
 @app.command(rich_help_panel=LOOK_ROOM)

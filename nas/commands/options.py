@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 if TYPE_CHECKING:
-    from nas.executors import Executor
+    from nas.driver.running import Executor
     from nas.study.settings import Settings
 
 DEFAULT_STORAGE = "sqlite:///runs/nas.db"
@@ -105,7 +105,7 @@ class Machines:
             that cannot be made.
         """
         from nas.driver.disk import make_folder
-        from nas.executors import choose_executor
+        from nas.executors.choice import choose_executor
 
         chosen = choose_executor(
             self.executor,

@@ -23,8 +23,8 @@ from nas.commands.options import (
 )
 
 if TYPE_CHECKING:
+    from nas.driver.running import Executor
     from nas.driver.studies import Study
-    from nas.executors import Executor
     from nas.study.settings import Settings
 
 app = typer.Typer()
@@ -78,8 +78,8 @@ class Wanted:
 
     def settings(self, timeout_s: float | None) -> Settings:
         """Return the study's settings; the first thing that is wrong is an error."""
+        from nas.driver.request import search_settings
         from nas.study.budget import parse_budget
-        from nas.study.settings import search_settings
 
         return search_settings(
             space=self.space,
@@ -135,7 +135,7 @@ def resume(
     """Continue a study with its stored settings, whatever ended it."""
     from nas.driver.studies import open_study
 
-    opened = open_study(study, storage)
+    opened = open_study(study, storage, check_data=True)
     executor = machines.choose(opened.settings)
     _run(opened, storage, executor, machines, export, trials)
 
@@ -150,9 +150,9 @@ def _run(
 ) -> None:
     """Run a study, then print its best design, its baselines and the exported file.
 
-    Exits with 1 when no candidate has a score. Raises: whatever `nas.driver.studies.run` raises.
+    Exits with 1 when no candidate has a score. Raises: whatever `nas.driver.running.run` raises.
     """
-    from nas.driver.studies import run
+    from nas.driver.running import run
     from nas.report.console import console, say
     from nas.report.live import Live
     from nas.report.studies import summary_view
@@ -163,10 +163,10 @@ def _run(
         with Live(console) as live:
             finished = run(
                 study,
+                executor,
                 live,
                 trials=trials,
                 timeout_s=machines.timeout,
-                executor=executor,
                 checkpoints=machines.checkpoints,
                 max_checkpoint_gb=machines.max_checkpoint_gb,
             )

@@ -7,11 +7,10 @@ the next driver finds a consistent study and goes on.
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,10 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from nas.driver import recovery
+from nas.driver.access import Access, Done, Wait
+from nas.driver.attempts import attempt_of
 from nas.driver.clock import Clock
 from nas.driver.disk import Quota, shortage
-from nas.driver.optuna_copy import Projection
 from nas.driver.progress import (
     EpochDone,
     Notice,
@@ -31,46 +31,26 @@ from nas.driver.progress import (
     TrialRequeued,
     TrialStarted,
 )
+from nas.driver.proposing import Proposing
 from nas.errors import StoreError
-from nas.planning.proposals import Planner
 from nas.planning.pruning import Pruner
-from nas.store import history as journal
-from nas.store import leases, runs
+from nas.store import history, leases, runs
 from nas.store.leases import LEASE_S
-from nas.store.runs import Refusal
 from nas.store.session import Store
 from nas.store.tables import Architecture, Run
-from nas.study.attempts import Attempt, Lease, Result
+from nas.study.attempts import Attempt, Lease, Result, finite
 from nas.study.outcomes import Outcome
-from nas.study.proposals import CANDIDATE, REPLAY, NewProposal
+from nas.study.proposals import CANDIDATE, REPLAY
 from nas.study.recipe import Recipe
 from nas.study.settings import Settings
-from search_spaces.errors import SpaceError
 
 # A driver whose first trials all fail stops: the mistake is not in the designs.
 ALL_FAILED = 3
 _FAILURES = frozenset((Outcome.ERROR, Outcome.OOM, Outcome.NAN, Outcome.TIMEOUT))
-POLL_S = 1.0
 DISK_POLL_S = 5.0
 
 
-@dataclass(frozen=True)
-class Wait:
-    """Nothing to start at this moment; ask again after `seconds`."""
-
-    reason: str
-    seconds: float = POLL_S
-
-
-@dataclass(frozen=True)
-class Done:
-    """Nothing to start for this driver any more. complete: the study is whole."""
-
-    reason: str
-    complete: bool
-
-
-class Coordinator:
+class Coordinator(Access):
     """One driver's access to one study. Its methods may be called from several threads."""
 
     def __init__(
@@ -86,17 +66,15 @@ class Coordinator:
         progress: Progress,
         max_checkpoint_bytes: int | None = None,
     ) -> None:
-        self.store, self.study_id, self.name, self.settings = store, study_id, name, settings
-        self.clock, self.checkpoints, self.progress = clock, checkpoints, progress
-        self.owner = clock.owner()
+        super().__init__(
+            store, study_id, name, settings, clock=clock, checkpoints=checkpoints, progress=progress
+        )
         self.quota = Quota(checkpoints, max_checkpoint_bytes)
-        self.projection = Projection(store, study_id, name, settings)
-        memory = store.read(lambda s: journal.find_study(s, name, store.shown).planner)
-        self.planner = Planner(name, settings, memory)
+        self.proposing = Proposing(self, partial(self._place, halvings=0))
         self.environment_id = store.write(
             lambda s: runs.add_environment(s, environment, clock.now())
         )
-        self.pruner = Pruner(study_id, settings.recipe) if settings.pruner == "asha" else None
+        self.pruner = Pruner(settings.recipe.epochs) if settings.pruner == "asha" else None
         self.best = store.read(lambda s: runs.best(s, study_id))
         self._stop_at = None if settings.timeout_s is None else clock.now() + settings.timeout_s
         self._stopping: str | None = None
@@ -104,7 +82,6 @@ class Coordinator:
         self.block(None)
         self._failures: list[str] = []
         self._any_success = self.best is not None
-        self._labels_done: set[str] = set()
         self._next_look = clock.now()
         self._lock = threading.RLock()
 
@@ -133,7 +110,7 @@ class Coordinator:
             if self.clock.now() >= self._next_look:
                 recovery.reconcile(self)
                 if self.pruner is not None:
-                    self.store.read(self.pruner.learn)
+                    self._learn_rungs(self.pruner)
                 self._next_look = self.clock.now() + LEASE_S / 3
             while True:
                 if (reason := self._must_stop()) is not None:
@@ -142,15 +119,24 @@ class Coordinator:
                 self.block(short)
                 if short is not None:
                     return Wait(f"{short}; free some, the search goes on by itself", DISK_POLL_S)
-                if (task := self._waiting()) is not None:
-                    return task
-                answer = self._propose()
+                if (attempt := self._waiting()) is not None:
+                    return attempt
+                answer = self.proposing.propose()
                 if isinstance(answer, (Wait, Done)):
                     return answer
                 run, design = answer
                 if run.role != REPLAY:
                     return self._started(run, runs.lease_of(run), design)
                 self._replayed(run)
+
+    def _learn_rungs(self, pruner: Pruner) -> None:
+        shown = self.store.read(
+            lambda s: history.epochs_of_candidates(s, self.study_id, pruner.rungs)
+        )
+        pruner.learn((run_id, epoch, self._shown(data)) for run_id, epoch, data in shown)
+
+    def _shown(self, metrics: Mapping[str, Any]) -> float:
+        return self.settings.recipe.score_of(metrics["val_top1"] or 0.0, metrics["val_loss"])
 
     def stop(self, reason: str) -> None:
         """Start nothing new."""
@@ -176,125 +162,41 @@ class Coordinator:
                 return None
             lease = self._claim(run)
             if lease is not None:
-                design = self.store.read(partial(journal.architecture, run=run))
+                design = self.store.read(partial(history.architecture, run=run))
                 return self._started(run, lease, design)
 
     def _claim(self, run: Run) -> Lease | None:
         now, place = self.clock.now(), self._place(run.fingerprint, run.halvings)
         return self.store.write(lambda s: leases.claim(s, run, self.owner, now, place))
 
-    def _propose(self) -> tuple[Run, Architecture] | Wait | Done:
-        """Write the next proposal, or say why there is none."""
-        while True:
-            self._sync()
-            new = self._next_baseline() or self._next_candidate()
-            if not isinstance(new, NewProposal):
-                return new
-            answer = self._write(new)
-            if isinstance(answer, Run):
-                design = self.store.read(partial(journal.architecture, run=answer))
-                self.projection.create(answer, design=design)
-                return answer, design
-            if answer is Refusal.FULL:
-                return self._end("another driver has changed the number of trials")
-            # Another driver was faster: learn what it did, and propose again.
-
-    def _write(self, new: NewProposal) -> Run | Refusal:
-        now, memory = self.clock.now(), dict(self.planner.history.memory)
-        place = self._place(new.fingerprint, 0)
-
-        def write(session: Session) -> Run | Refusal:
-            answer = runs.propose(session, self.study_id, new, self.owner, now, place)
-            if memory and isinstance(answer, Run):
-                runs.set_planner(session, self.study_id, memory)
-            return answer
-
-        return self.store.write(write)
-
-    def _sync(self) -> None:
-        """Bring the planner's history up to the database."""
-        after, also = self.planner.known - 1, self.planner.pending
-        self.planner.learn(
-            self.store.read(lambda s: journal.entries(s, self.study_id, after, also))
-        )
-
-    def _next_baseline(self) -> NewProposal | None:
-        if self.settings.warm_start != "presets":
-            return None
-        presets = [p for p in self.settings.space.points if p not in self._labels_done]
-        if presets:
-            self._labels_done |= self.store.read(
-                lambda s: journal.baseline_labels(s, self.study_id)
-            )
-        for preset in presets:
-            if preset in self._labels_done:
-                continue
-            try:
-                return self.planner.baseline(preset)
-            except SpaceError as error:
-                self._labels_done.add(preset)
-                self.progress(Notice(f"no baseline {preset}: {error}"))
-        return None
-
-    def _next_candidate(self) -> NewProposal | Wait | Done:
-        made = self.store.read(lambda s: runs.count(s, self.study_id, CANDIDATE))
-        if made >= self.settings.trials:
-            return self._end(f"{made} of {self.settings.trials} candidates are done")
-        answer = self.planner.candidate()
-        if isinstance(answer, NewProposal):
-            return answer
-        return self._end(answer.reason) if answer.final else Wait(answer.reason)
-
-    def _end(self, reason: str) -> Wait | Done:
-        """Stay until the last running trial has ended: its driver may die."""
-        pending = len(self.planner.pending)
-        if pending:
-            return Wait(f"{pending} {'trial is' if pending == 1 else 'trials are'} still running")
-        return Done(reason, complete=True)
-
     def _started(self, run: Run, lease: Lease, design: Architecture) -> Attempt:
-        task = self._task(run, design, lease)
-        self.progress(
-            TrialStarted(
-                trial=task.trial,
-                role=task.role,
-                label=task.label,
-                kind=task.kind,
-                fingerprint=task.fingerprint,
-                flops=task.flops,
-                params=task.params,
-                epochs=task.epochs,
-                attempt=task.attempt,
-                continued=task.continued,
-            )
-        )
-        return task
-
-    def _task(self, run: Run, design: Architecture, lease: Lease) -> Attempt:
-        s = self.settings
         if run.trial_number is None:
             self.projection.create(run, search=True)
-        assert run.trial_number is not None
-        cost = {"flops": design.flops, "params": design.params}
-        return Attempt(
+        attempt = attempt_of(
+            run,
+            design,
+            self.settings,
             lease=lease,
-            trial=run.trial_number,
-            attempt=run.attempt,
-            role=run.role,
-            label=run.label,
-            kind=run.kind,
-            fingerprint=run.fingerprint,
-            flops=design.flops,
-            params=design.params,
-            config=design.config,
-            recipe=s.recipe.halved(run.halvings).to_dict(),
-            seed=run.seed,
-            device=s.device,
-            backend=s.backend,
+            device=self.settings.device,
+            backend=self.settings.backend,
             checkpoint=self._allowed(self.checkpoint(run.fingerprint, run.halvings)),
-            timeout_s=s.trial_timeout_s,
-            costs=tuple(float(cost[o]) for o in s.objectives[1:]),
+            timeout_s=self.settings.trial_timeout_s,
         )
+        self.progress(
+            TrialStarted(
+                trial=attempt.trial,
+                role=attempt.role,
+                label=attempt.label,
+                kind=attempt.kind,
+                fingerprint=attempt.fingerprint,
+                flops=attempt.flops,
+                params=attempt.params,
+                epochs=attempt.epochs,
+                attempt=attempt.attempt,
+                continued=attempt.continued,
+            )
+        )
+        return attempt
 
     def _replayed(self, run: Run) -> None:
         of = self.store.read(lambda s: s.get_one(Run, run.replay_of).trial_number)
@@ -323,84 +225,86 @@ class Coordinator:
 
     # --- taking results ------------------------------------------------------------------------
 
-    def renew(self, task: Attempt) -> None:
+    def renew(self, attempt: Attempt) -> None:
         """Keep a trial.
 
         Raises: LeaseLost when another driver has it.
         """
         now = self.clock.now()
-        self.store.write(lambda s: leases.renew(s, task.lease, now))
+        self.store.write(lambda s: leases.renew(s, attempt.lease, now))
 
-    def epoch(self, task: Attempt, metrics: Any) -> bool:
+    def epoch(self, attempt: Attempt, metrics: Any) -> bool:
         """Record the metrics of an epoch; return whether the pruner ends the trial here.
 
         Raises: LeaseLost when another driver has the trial.
         """
         now, data = self.clock.now(), finite(asdict(metrics))
-        self.store.write(lambda s: leases.record_epoch(s, task.lease, data["epoch"], data, now))
-        self.progress(EpochDone(task.trial, data["epoch"], data["epochs"], data))
-        if self.pruner is None or task.role != CANDIDATE or data["epoch"] >= data["epochs"]:
+        self.store.write(lambda s: leases.record_epoch(s, attempt.lease, data["epoch"], data, now))
+        self.progress(EpochDone(attempt.trial, data["epoch"], data["epochs"], data))
+        if self.pruner is None or attempt.role != CANDIDATE or data["epoch"] >= data["epochs"]:
             return False
         with self._lock:
-            return self.pruner.stops(task.lease.run_id, data)
+            return self.pruner.stops(attempt.lease.run_id, data["epoch"], self._shown(data))
 
-    def finish(self, task: Attempt, result: Result) -> None:
+    def finish(self, attempt: Attempt, result: Result) -> None:
         """Record how an attempt ended; a first lack of memory is tried again at half the batch.
 
         Raises: LeaseLost when another driver has the trial; then nothing is recorded.
         """
         now = self.clock.now()
-        again = result.outcome is Outcome.OOM and self._can_halve(task)
+        again = result.outcome is Outcome.OOM and self._can_halve(attempt)
 
         def write(session: Session) -> Run:
-            leases.finish(session, task.lease, result, now)
-            run = session.get_one(Run, task.lease.run_id)
+            leases.finish(session, attempt.lease, result, now)
+            run = session.get_one(Run, attempt.lease.run_id)
             if again and run.newest:
                 runs.retry(session, run, halvings=run.halvings + 1, now=now)
             return run
 
         run = self.store.write(write, durable=True)
-        recovery.drop_checkpoint(task.checkpoint)
+        recovery.drop_checkpoint(attempt.checkpoint)
         if again:
-            self.progress(TrialRequeued(task.trial, "out of memory; tried again at half the batch"))
+            self.progress(
+                TrialRequeued(attempt.trial, "out of memory; tried again at half the batch")
+            )
             return
         self.projection.tell(run)
-        self._note(task, result, run)
+        self._note(attempt, result, run)
 
-    def abandon(self, task: Attempt, reason: str) -> None:
+    def abandon(self, attempt: Attempt, reason: str) -> None:
         """Queue a trial again, or give it up, because what trained it has died."""
-        recovery.abandon(self, task.lease, reason)
+        recovery.abandon(self, attempt.lease, reason)
 
-    def release(self, task: Attempt, reason: str) -> None:
+    def release(self, attempt: Attempt, reason: str) -> None:
         """Give an unfinished trial back, to be continued later.
 
         Raises: LeaseLost when another driver has it.
         """
-        self.store.write(lambda s: leases.release(s, task.lease))
-        self.progress(TrialRequeued(task.trial, reason))
+        self.store.write(lambda s: leases.release(s, attempt.lease))
+        self.progress(TrialRequeued(attempt.trial, reason))
 
-    def _can_halve(self, task: Attempt) -> bool:
-        recipe = Recipe.model_validate(dict(task.recipe))
+    def _can_halve(self, attempt: Attempt) -> bool:
+        recipe = Recipe.model_validate(dict(attempt.recipe))
         whole = recipe.accumulate == self.settings.recipe.accumulate
         return whole and recipe.batch_size // (2 * recipe.accumulate) >= 2
 
-    def _note(self, task: Attempt, result: Result, run: Run) -> None:
+    def _note(self, attempt: Attempt, result: Result, run: Run) -> None:
         """Tell the display, and remember what decides about going on."""
         with self._lock:
             is_best = False
             if result.outcome is Outcome.COMPLETE and result.score is not None:
                 self._any_success = True
                 if self.best is None or result.score > self.best[0]:
-                    self.best, is_best = (result.score, task.trial), True
+                    self.best, is_best = (result.score, attempt.trial), True
             elif result.outcome in _FAILURES:
                 self._failures.append(f"{result.outcome}: {result.error}")
             done = self.store.read(lambda s: runs.count(s, self.study_id, CANDIDATE, ended=True))
         started = run.started_at if run.started_at is not None else run.created_at
         self.progress(
             TrialFinished(
-                trial=task.trial,
-                role=task.role,
-                label=task.label,
+                trial=attempt.trial,
+                role=attempt.role,
+                label=attempt.label,
                 outcome=result.outcome,
                 score=result.score,
                 seconds=None if run.finished_at is None else run.finished_at - started,
@@ -410,11 +314,3 @@ class Coordinator:
                 trials=self.settings.trials,
             )
         )
-
-
-def finite(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return data that JSON can hold: numbers that are none become null."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in data.items()
-    }

@@ -10,10 +10,10 @@ from __future__ import annotations
 import shutil
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sqlalchemy.orm import Session
 
+from nas.driver.access import Access
 from nas.driver.progress import Recovered
 from nas.store import leases, runs
 from nas.store.leases import LEASE_S
@@ -22,11 +22,8 @@ from nas.store.tables import Run
 from nas.study.attempts import Lease
 from nas.study.outcomes import Outcome
 
-if TYPE_CHECKING:
-    from nas.driver.coordinator import Coordinator
 
-
-def reconcile(driver: Coordinator) -> Recovered:
+def reconcile(driver: Access) -> Recovered:
     """Adopt, requeue or give up what other drivers left, and say so when there was anything."""
     adopted = driver.projection.catch_up(lambda run: _is_orphan(driver, run))
     requeued = lost = 0
@@ -48,7 +45,7 @@ def reconcile(driver: Coordinator) -> Recovered:
     return found
 
 
-def abandon(driver: Coordinator, lease: Lease, reason: str) -> None:
+def abandon(driver: Access, lease: Lease, reason: str) -> None:
     """Do with a trial of this driver what is done with one of a driver that is gone."""
     run = driver.store.read(lambda s: s.get_one(Run, lease.run_id))
     if run.lease_owner != lease.owner or run.lease_token != lease.token:
@@ -59,11 +56,11 @@ def abandon(driver: Coordinator, lease: Lease, reason: str) -> None:
     driver.progress(Recovered(0, outcome == "requeued", outcome == "lost", 0))
 
 
-def _tell_lost(driver: Coordinator) -> None:
+def _tell_lost(driver: Access) -> None:
     driver.projection.catch_up(lambda run: run.state == Outcome.LOST.value)
 
 
-def sweep_checkpoints(driver: Coordinator) -> None:
+def sweep_checkpoints(driver: Access) -> None:
     """Remove the checkpoints of trials that have ended."""
     # Folders first: one that appears later belongs to a trial that the rows below know of.
     found = [path for path in driver.checkpoints.glob("*") if path.is_dir()]
@@ -80,7 +77,7 @@ def drop_checkpoint(path: str | None) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _is_orphan(driver: Coordinator, run: Run) -> bool:
+def _is_orphan(driver: Access, run: Run) -> bool:
     """Whether the driver that should act on a run next is gone."""
     if run.lease_owner is None:
         return True

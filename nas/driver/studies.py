@@ -1,8 +1,8 @@
-"""Studies: make one, open one, run it.
+"""Studies: make one, open one.
 
     settings = search_settings(space="quadtree", budget=parse_budget(["4.5GFLOPs"]))
     study = start(None, "sqlite:///runs/nas.db", settings)
-    finished = run(study, progress=print)
+    finished = run(study, InlineExecutor(), progress=print)
 
 Everything a study knows is in its database; a `Study` is a handle that any process may open.
 """
@@ -20,23 +20,13 @@ from sqlalchemy import exc, select
 from sqlalchemy.orm import Session
 
 from nas.driver.clock import Clock, SystemClock
-from nas.driver.coordinator import Coordinator
 from nas.driver.optuna_copy import open_optuna
-from nas.driver.progress import Notice, Progress, StudyFinished, StudyStarted, silent
-from nas.driver.recovery import sweep_checkpoints
-from nas.driver.signals import on_signal
 from nas.errors import StudyError
-from nas.executors import Executor
-from nas.executors.attempt import Proxy
-from nas.executors.inline import InlineExecutor
 from nas.planning.proposals import Nothing, Planner
-from nas.store import history as journal
-from nas.store import runs
+from nas.store.history import find_study
 from nas.store.session import NoStore, Store, open_store, opened
 from nas.store.tables import Study as StudyRow
-from nas.study.proposals import CANDIDATE
 from nas.study.settings import Settings
-from nas.training.environment import environment
 from search_spaces import SearchSpace
 
 # A name is a folder name as well, and is typed on command lines.
@@ -84,7 +74,7 @@ def start(
             if name is None or not _exists(name, storage):
                 raise
             # Another machine began the same study at this moment: continue it.
-    study = open_study(name, storage, clock=clock)
+    study = open_study(name, storage, clock=clock, check_data=True)
     if (changed := study.settings.difference(settings)) is not None:
         study.close()
         raise StudyError(
@@ -116,9 +106,7 @@ def create_study(
         )
     clock = clock or SystemClock()
     if check_data:
-        from nas.training import check_data as look_at
-
-        look_at(settings.recipe)
+        _check_data(settings)
     _check_feasible(settings)
     store = open_store(storage, create=True)
     try:
@@ -130,14 +118,18 @@ def create_study(
     return Study(chosen, study_id, store, settings, clock, continued=False)
 
 
-def open_study(name: str, storage: str, *, clock: Clock | None = None) -> Study:
+def open_study(
+    name: str, storage: str, *, clock: Clock | None = None, check_data: bool = False
+) -> Study:
     """Open a study with its stored settings.
 
-    Raises: StoreError; StudyError for an unknown name, or when its space file has changed.
+    check_data: whether the recipe's data set is looked at, as before a training.
+    Raises: StoreError; StudyError for an unknown name, or when its space file has changed;
+        DataError.
     """
     store = open_store(storage)
     try:
-        row = store.read(lambda s: journal.find_study(s, name, store.shown))
+        row = store.read(lambda s: find_study(s, name, store.shown))
         space = SearchSpace.from_text(row.space_text, f"space of study {name}", proven=True)
         source = row.settings.get("space_source")
         _check_unchanged(name, space, source)
@@ -145,97 +137,18 @@ def open_study(name: str, storage: str, *, clock: Clock | None = None) -> Study:
         settings = Settings.from_dict(
             stored, space=space, trials=row.trials, seed=row.seed, source=source
         )
+        if check_data:
+            _check_data(settings)
     except BaseException:
         store.close()
         raise
     return Study(name, row.id, store, settings, clock or SystemClock())
 
 
-def run(
-    study: Study,
-    progress: Progress = silent,
-    *,
-    trials: int | None = None,
-    timeout_s: float | None = None,
-    executor: Executor | None = None,
-    proxy: Proxy | None = None,
-    checkpoints: Path | None = None,
-    max_checkpoint_gb: float | None = None,
-) -> StudyFinished:
-    """Run a study until its candidates are trained, its time is over, or a signal asks to stop.
+def _check_data(settings: Settings) -> None:
+    from nas.training.data.catalog import check_data
 
-    trials: new number of candidates wanted in all. timeout_s: replaces the stored limit.
-    executor: inline by default. proxy: what trains, for tests; `train_proxy` by default.
-    checkpoints: folder for them, one that all machines share on a cluster.
-    max_checkpoint_gb: what they may take together; a trial beyond it keeps none.
-    Returns: the last event, which `progress` has been told as well.
-    Raises: StoreError when the database is lost for good; KeyboardInterrupt at a second signal.
-        The study is intact and can be continued after either.
-    """
-    settings = study.settings
-    if trials is not None:
-        settings = replace(settings, trials=trials)
-    if timeout_s is not None:
-        settings = replace(settings, timeout_s=timeout_s)
-    if proxy is None and study.continued:
-        from nas.training import check_data
-
-        check_data(settings.recipe)
-    study.store.write(lambda s: runs.set_trials(s, study.id, settings.trials))
-    study.settings = settings
-    folder = study.checkpoints if checkpoints is None else checkpoints / study.name
-    driver = Coordinator(
-        study.store,
-        study.id,
-        study.name,
-        settings,
-        clock=study.clock,
-        checkpoints=folder,
-        environment=environment(),
-        progress=progress,
-        max_checkpoint_bytes=None if max_checkpoint_gb is None else int(max_checkpoint_gb * 2**30),
-    )
-    worker = executor or InlineExecutor(proxy)
-
-    def stop(signal_name: str) -> None:
-        driver.stop(f"stopped by {signal_name}")
-        worker.stop()
-        progress(Notice(f"{signal_name}: stopping after this epoch; once more to stop at once"))
-
-    try:
-        progress(_started(study, driver))
-        if made := driver.projection.restore():
-            progress(Notice(f"Optuna's copy lacked {made} trials; they were made again"))
-        sweep_checkpoints(driver)
-        with on_signal(stop):
-            last = worker.execute(driver)
-    finally:
-        driver.close()
-    done = study.store.read(lambda s: runs.count(s, study.id, CANDIDATE, ended=True))
-    finished = StudyFinished(
-        study=study.name,
-        reason=last.reason,
-        complete=last.complete,
-        done=done,
-        trials=settings.trials,
-        best_trial=None if driver.best is None else driver.best[1],
-        best_score=None if driver.best is None else driver.best[0],
-    )
-    progress(finished)
-    return finished
-
-
-def _started(study: Study, driver: Coordinator) -> StudyStarted:
-    done = study.store.read(lambda s: runs.count(s, study.id, CANDIDATE, ended=True))
-    wanted = driver.settings.warm_start == "presets"
-    return StudyStarted(
-        study=study.name,
-        storage=study.store.shown,
-        trials=driver.settings.trials,
-        done=done,
-        baselines=len(driver.settings.space.points) if wanted else 0,
-        continued=study.continued,
-    )
+    check_data(settings.recipe)
 
 
 def _exists(name: str, storage: str) -> bool:

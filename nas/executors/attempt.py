@@ -1,7 +1,7 @@
 """One attempt at one trial as plain data, and how it is carried out.
 
-A task can be sent to another process: it names everything that decides its score and nothing of
-the database. This module holds the trial boundary, the one place where any exception is caught:
+An attempt can be sent to another process: it names everything that decides its score and nothing
+of the database. This module holds the trial boundary, the one place where any exception is caught:
 it becomes an outcome class with a traceback, and the search goes on.
 """
 
@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from nas.driver.disk import shortage
 from nas.errors import StudyError
-from nas.planning.pruning import epoch_score
 from nas.study.attempts import Attempt, Result
 from nas.study.outcomes import Outcome, Stop, classify
 
@@ -34,7 +33,7 @@ _LONGEST_TRACEBACK = 20_000
 
 
 class Proxy(Protocol):
-    """What trains a candidate: `nas.training.train_proxy`, or a stand-in in tests."""
+    """What trains a candidate: `nas.training.run.train_proxy`, or a stand-in in tests."""
 
     def __call__(
         self,
@@ -53,7 +52,7 @@ class Proxy(Protocol):
 
 @dataclass
 class Brake:
-    """Stops a running task, and remembers why.
+    """Stops a running attempt, and remembers why.
 
     at_epoch: stop after the epoch that is under way. at_once: stop at the next update.
     pruned: end here, because the design has fallen behind; set while an epoch is reported.
@@ -74,21 +73,24 @@ class Brake:
 
 
 class Interrupted(Exception):
-    """A task was stopped from outside, unfinished; it can be continued from its checkpoint."""
+    """An attempt was stopped from outside, unfinished; it can be continued from its checkpoint."""
 
 
 def carry_out(
-    task: Attempt, report: Callable[[EpochMetrics], None], brake: Brake, proxy: Proxy | None = None
+    attempt: Attempt,
+    report: Callable[[EpochMetrics], None],
+    brake: Brake,
+    proxy: Proxy | None = None,
 ) -> Result:
-    """Train the task's design and return how that ended; any error ends as an outcome.
+    """Train the attempt's design and return how that ended; any error ends as an outcome.
 
     report: called after each epoch, after the checkpoint is written.
     Raises: Interrupted when the brake was pulled, and whatever `report` raises: trouble with the
         study is not the design's fault. KeyboardInterrupt passes.
     """
     own_trouble: list[BaseException] = []
-    if task.timeout_s is not None:
-        brake.deadline = time.monotonic() + task.timeout_s
+    if attempt.timeout_s is not None:
+        brake.deadline = time.monotonic() + attempt.timeout_s
 
     def after_epoch(metrics: EpochMetrics) -> None:
         brake.history.append(metrics)
@@ -107,22 +109,22 @@ def carry_out(
     notes: list[str] = []
     try:
         try:
-            done = _train(task, after_epoch, brake, proxy)
+            done = _train(attempt, after_epoch, brake, proxy)
         except StudyError as error:
-            if own_trouble or not task.continued or shortage(Path(str(task.checkpoint))):
+            if own_trouble or not attempt.continued or shortage(Path(str(attempt.checkpoint))):
                 raise
             # A damaged checkpoint, or one of other hardware, shall not cost the trial.
             notes.append(f"trained from the start, since {error}")
-            shutil.rmtree(str(task.checkpoint))
-            done = _train(task, after_epoch, brake, proxy)
+            shutil.rmtree(str(attempt.checkpoint))
+            done = _train(attempt, after_epoch, brake, proxy)
     except Exception as error:
         if own_trouble:
             raise own_trouble[0] from None
-        return _ended(task, brake, error)
+        return _ended(attempt, brake, error)
     return Result(
         Outcome.COMPLETE,
         score=done.score,
-        objectives=(done.score, *task.costs),
+        objectives=(done.score, *attempt.costs),
         metrics=_metrics(done, notes),
         backend=done.backend,
         dtype=done.dtype,
@@ -130,25 +132,25 @@ def carry_out(
 
 
 def _train(
-    task: Attempt, report: Callable[[EpochMetrics], None], brake: Brake, proxy: Proxy | None
+    attempt: Attempt, report: Callable[[EpochMetrics], None], brake: Brake, proxy: Proxy | None
 ) -> ProxyResult:
     from backbones.config import BackboneConfig
     from nas.study.recipe import Recipe
 
-    with _backend(task.backend):
+    with _backend(attempt.backend):
         return (proxy or _default_proxy())(
-            BackboneConfig.model_validate(dict(task.config)),
-            Recipe.model_validate(dict(task.recipe)),
-            seed=task.seed,
-            device=task.device,
+            BackboneConfig.model_validate(dict(attempt.config)),
+            Recipe.model_validate(dict(attempt.recipe)),
+            seed=attempt.seed,
+            device=attempt.device,
             report=report,
-            checkpoint=task.checkpoint,
+            checkpoint=attempt.checkpoint,
             should_stop=brake.should_stop,
         )
 
 
 def _default_proxy() -> Proxy:
-    from nas.training import train_proxy
+    from nas.training.run import train_proxy
 
     return train_proxy
 
@@ -161,42 +163,42 @@ def _backend(name: str) -> AbstractContextManager[Any]:
     return use_backend(name)
 
 
-def _ended(task: Attempt, brake: Brake, error: Exception) -> Result:
-    if isinstance(error, (StudyError, OSError)) and task.checkpoint is not None:
-        short = shortage(Path(task.checkpoint))
+def _ended(attempt: Attempt, brake: Brake, error: Exception) -> Result:
+    if isinstance(error, (StudyError, OSError)) and attempt.checkpoint is not None:
+        short = shortage(Path(attempt.checkpoint))
         if short is not None:
             raise Interrupted(short) from None
     outcome = classify(error)
     last = brake.history[-1] if brake.history else None
     if outcome is Outcome.PRUNED:
         if brake.pruned and last is not None:
-            return pruned(task, last)
+            return pruned(attempt, last)
         if not brake.timed_out:
             raise Interrupted(brake.at_once or "asked to stop") from None
         outcome = Outcome.TIMEOUT
-        said = f"not finished within {task.timeout_s:g} s"
+        said = f"not finished within {attempt.timeout_s:g} s"
     else:
         said = " ".join(f"{type(error).__name__}: {error}".split())
     lines = "".join(traceback.format_exception(error))
     return Result(
         outcome,
         metrics=None if last is None else {"epochs": last.epoch, "seconds": last.seconds},
-        objectives=(0.0, *task.costs),
+        objectives=(0.0, *attempt.costs),
         error=said[:1000],
         traceback=lines[-_LONGEST_TRACEBACK:],
     )
 
 
-def pruned(task: Attempt, last: EpochMetrics) -> Result:
+def pruned(attempt: Attempt, last: EpochMetrics) -> Result:
     """Return the result of a design that was ended after an epoch; its score is of that epoch."""
     from nas.study.recipe import Recipe
 
-    recipe = Recipe.model_validate(dict(task.recipe))
-    score = epoch_score(recipe, last.val_top1, last.val_loss)
+    recipe = Recipe.model_validate(dict(attempt.recipe))
+    score = recipe.score_of(last.val_top1, last.val_loss)
     return Result(
         Outcome.PRUNED,
         score=score,
-        objectives=(score, *task.costs),
+        objectives=(score, *attempt.costs),
         metrics={"epochs": last.epoch, "top1": last.val_top1, "seconds": last.seconds},
     )
 

@@ -9,7 +9,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kernels.errors import ScanNASError
-from nas.driver.coordinator import Coordinator, Done, Wait
+from nas.driver.access import Done, Wait
+from nas.driver.coordinator import Coordinator
 from nas.driver.progress import Notice, Waiting
 from nas.executors.attempt import Brake, Interrupted, Proxy, carry_out, free_memory
 from nas.store.leases import RENEW_EVERY_S
@@ -60,34 +61,38 @@ class InlineExecutor:
         """End the running trial at its next epoch."""
         self.brake.at_epoch = True
 
-    def _train(self, coordinator: Coordinator, task: Attempt) -> None:
+    def _train(self, coordinator: Coordinator, attempt: Attempt) -> None:
         stopping = self.brake.at_epoch
         self.brake = Brake(at_epoch=stopping)
         try:
-            with _Renewal(coordinator, task, self.brake) as renewal:
-                result = carry_out(task, self._reporter(coordinator, task), self.brake, self.proxy)
-            coordinator.finish(task, result)
+            with _Renewal(coordinator, attempt, self.brake) as renewal:
+                result = carry_out(
+                    attempt, self._reporter(coordinator, attempt), self.brake, self.proxy
+                )
+            coordinator.finish(attempt, result)
         except LeaseLost as error:
-            coordinator.progress(Notice(f"trial {task.trial}: {error}"))
+            coordinator.progress(Notice(f"trial {attempt.trial}: {error}"))
         except Interrupted as error:
             if renewal.trouble is None:
-                coordinator.release(task, str(error))
+                coordinator.release(attempt, str(error))
             elif isinstance(renewal.trouble, LeaseLost):
-                coordinator.progress(Notice(f"trial {task.trial}: {renewal.trouble}"))
+                coordinator.progress(Notice(f"trial {attempt.trial}: {renewal.trouble}"))
             else:
                 raise renewal.trouble from None
         except KeyboardInterrupt:
             with suppress(LeaseLost):  # it had just ended
-                coordinator.release(task, "stopped at once")
+                coordinator.release(attempt, "stopped at once")
             raise
         finally:
             free_memory()
 
-    def _reporter(self, coordinator: Coordinator, task: Attempt) -> Callable[[EpochMetrics], None]:
+    def _reporter(
+        self, coordinator: Coordinator, attempt: Attempt
+    ) -> Callable[[EpochMetrics], None]:
         brake = self.brake
 
         def report(metrics: EpochMetrics) -> None:
-            brake.pruned = coordinator.epoch(task, metrics)
+            brake.pruned = coordinator.epoch(attempt, metrics)
 
         return report
 
@@ -95,9 +100,9 @@ class InlineExecutor:
 class _Renewal(threading.Thread):
     """Renews a lease until the block ends; pulls the brake when that fails."""
 
-    def __init__(self, coordinator: Coordinator, task: Attempt, brake: Brake) -> None:
-        super().__init__(name=f"lease-{task.trial}", daemon=True)
-        self.coordinator, self.task, self.brake = coordinator, task, brake
+    def __init__(self, coordinator: Coordinator, attempt: Attempt, brake: Brake) -> None:
+        super().__init__(name=f"lease-{attempt.trial}", daemon=True)
+        self.coordinator, self.attempt, self.brake = coordinator, attempt, brake
         self.trouble: ScanNASError | None = None
         self._over = threading.Event()
 
@@ -113,7 +118,7 @@ class _Renewal(threading.Thread):
         """Renew every RENEW_EVERY_S."""
         while not self._over.wait(RENEW_EVERY_S):
             try:
-                self.coordinator.renew(self.task)
+                self.coordinator.renew(self.attempt)
             except ScanNASError as error:
                 self.trouble = error
                 self.brake.at_once = "the lease could not be renewed"

@@ -1,30 +1,23 @@
-"""What Ray Tune is handed: a function that trains, a searcher, a scheduler. Imports Ray."""
+"""What Ray Tune is handed: a searcher, a scheduler, a callback. Imports Ray."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from nas.driver.coordinator import Done
-from nas.executors.wire import carry_out_in_worker, task_to
-
-if TYPE_CHECKING:
-    from nas.executors.ray_tune import _Desk
-
-
-def train(config: dict[str, Any], proxy: Any = None) -> None:
-    """Train one task in a worker process."""
-    carry_out_in_worker(config["task"], tune.report, proxy)
+from nas.driver.access import Done
+from nas.executors.ray_desk import Desk
+from nas.executors.wire import attempt_to
 
 
 class StartBell(tune.Callback):  # type: ignore[misc]
     """Says when a trial has got its resources."""
 
-    def __init__(self, desk: _Desk) -> None:
-        self.desk: _Desk | None = desk
+    def __init__(self, desk: Desk) -> None:
+        self.desk: Desk | None = desk
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Take down that a trial has begun."""
@@ -39,17 +32,17 @@ class StartBell(tune.Callback):  # type: ignore[misc]
 class StudySearcher(Searcher):  # type: ignore[misc]
     """Gives Tune what the coordinator has leased."""
 
-    def __init__(self, desk: _Desk) -> None:
+    def __init__(self, desk: Desk) -> None:
         super().__init__()
-        self.desk: _Desk | None = desk
+        self.desk: Desk | None = desk
 
     def suggest(self, trial_id: str) -> Any:
-        """Return a task, None for later, or FINISHED."""
+        """Return an attempt, None for later, or FINISHED."""
         assert self.desk is not None
         work = self.desk.hand_out(trial_id)
         if isinstance(work, Done):
             return Searcher.FINISHED
-        return None if work is None else {"task": task_to(work)}
+        return None if work is None else {"attempt": attempt_to(work)}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -72,9 +65,9 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
     """Writes epochs down and ends trials that the study wants ended."""
 
-    def __init__(self, desk: _Desk) -> None:
+    def __init__(self, desk: Desk) -> None:
         super().__init__()
-        self.desk: _Desk | None = desk
+        self.desk: Desk | None = desk
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Take an epoch or a final result."""

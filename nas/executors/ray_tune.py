@@ -16,20 +16,16 @@ import os
 import shutil
 import socket
 import tempfile
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kernels.errors import ScanNASError
-from nas.driver.coordinator import Coordinator, Done, Wait
-from nas.driver.progress import Notice, Waiting
+from nas.driver.access import Done
+from nas.driver.coordinator import Coordinator
 from nas.errors import StudyError
-from nas.executors.attempt import Proxy, pruned
-from nas.executors.wire import FINAL, metrics_from, result_from
-from nas.store.leases import RENEW_EVERY_S
-from nas.study.attempts import Attempt, LeaseLost
+from nas.executors.attempt import Proxy
+from nas.executors.ray_desk import Desk, renewal
 
 # Set before Ray is imported, unless the user has: no usage statistics, no output of its own, no
 # files for Tune's sake, and our signal handlers in place of Tune's.
@@ -48,8 +44,6 @@ _QUIET = {
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
 }
 _KNOCK_S = 10.0
-# A trial that Ray has not placed by then, while nothing else of ours runs, is worth a word.
-STARVED_S = 50.0
 
 
 class RayExecutor:
@@ -93,15 +87,20 @@ class RayExecutor:
             self._check_resources(ray)
             if self.address is not None:
                 _check_shared(ray, coordinator.checkpoints)
-            desk = _Desk(coordinator, self)
+            desk = self.desk(coordinator)
             try:
-                with _renewal(desk):
+                with renewal(desk):
                     self._tune(desk)
             finally:
                 desk.release_all()
             if desk.trouble is not None:
                 raise desk.trouble
             return desk.done or Done("Ray Tune has ended early", complete=False)
+
+    def desk(self, coordinator: Coordinator) -> Desk:
+        """Return the desk at which Tune meets a coordinator."""
+        wish = f"{self.cpus_per_trial:g} CPUs, {self.gpus_per_trial:g} GPUs"
+        return Desk(coordinator, wish, lambda: self.stopping)
 
     def knock(self) -> None:
         """Raise StudyError when nobody listens at host:port; Ray itself would try for minutes."""
@@ -124,10 +123,11 @@ class RayExecutor:
         """End running trials at their next epoch."""
         self.stopping = True
 
-    def _tune(self, desk: _Desk) -> None:
+    def _tune(self, desk: Desk) -> None:
         from ray import tune
 
-        from nas.executors.ray_parts import StartBell, StudyScheduler, StudySearcher, train
+        from nas.executors.ray_parts import StartBell, StudyScheduler, StudySearcher
+        from nas.executors.worker import train
 
         folder = tempfile.mkdtemp(prefix="scannas-tune-")
         try:
@@ -198,138 +198,6 @@ class RayExecutor:
                     f"a trial wants {wanted:g} {kind}, but no node has more than {largest:g}; "
                     f"lower --{kind.lower()}s-per-trial or add nodes"
                 )
-
-
-class _Desk:
-    """Where Tune's trials and our tasks meet. Used by Tune's loop, and by the renewal thread."""
-
-    def __init__(self, coordinator: Coordinator, executor: RayExecutor) -> None:
-        self.coordinator, self.executor = coordinator, executor
-        self.tasks: dict[str, Attempt] = {}
-        self._idle_since: float | None = None
-        self.done: Done | None = None
-        self.trouble: ScanNASError | None = None
-        self._said: str | None = None
-        self._begun: set[str] = set()
-        self._starved = False
-        self._ask_again = 0.0
-
-    def hand_out(self, trial_id: str) -> Attempt | Done | None:
-        """Return a task, None for later, or Done."""
-        if self.done is not None:
-            return self.done
-        now = self.coordinator.clock.now()
-        if now < self._ask_again:
-            return None
-        try:
-            work = self.coordinator.next()
-        except ScanNASError as error:
-            self.trouble = error
-            work = Done(str(error), complete=False)
-        if isinstance(work, Wait):
-            # Own trials are in the count of those still running; only a change is worth saying.
-            self._ask_again = now + work.seconds
-            if work.reason != self._said and not self.tasks:
-                self.coordinator.progress(Waiting(work.reason))
-                self._said = work.reason
-            return None
-        if isinstance(work, Done):
-            self.done = work
-            return work
-        self.tasks[trial_id] = work
-        return work
-
-    def began(self, trial_id: str) -> None:
-        """Take down that a trial has got its resources."""
-        self._begun.add(trial_id)
-
-    def watch_queue(self) -> None:
-        """Say so when trials have waited for resources for a minute while none of ours runs."""
-        held = list(self.tasks)  # a copy: Tune's thread hands out meanwhile
-        if not held or not self._begun.isdisjoint(held):
-            self._idle_since = None
-            if self._starved:
-                self._starved = False
-                self.coordinator.block(None)
-            return
-        now = self.coordinator.clock.now()
-        if self._idle_since is None:
-            self._idle_since = now
-        elif now - self._idle_since >= STARVED_S:
-            self._idle_since, self._starved = now, True
-            wish = f"{self.executor.cpus_per_trial:g} CPUs, {self.executor.gpus_per_trial:g} GPUs"
-            reason = (
-                f"no trial has started for {STARVED_S:.0f} s: Ray has not found {wish} free on "
-                "one node; `ray status` says who holds them, or ask for less per trial"
-            )
-            self.coordinator.block(reason)
-            self.coordinator.progress(Waiting(reason))
-
-    def epoch(self, trial_id: str, report: dict[str, Any]) -> bool:
-        """Take an epoch or a final result; return whether the trial goes on."""
-        task = self.tasks.get(trial_id)
-        if task is None:
-            return False
-        try:
-            if FINAL in report:
-                self.tasks.pop(trial_id)
-                self.coordinator.finish(task, result_from(report[FINAL]))
-                return True  # the function returns by itself
-            metrics = metrics_from(report)
-            if self.coordinator.epoch(task, metrics):
-                self.tasks.pop(trial_id)
-                self.coordinator.finish(task, pruned(task, metrics))
-                return False
-        except LeaseLost as error:
-            self.tasks.pop(trial_id, None)
-            self.coordinator.progress(Notice(f"trial {task.trial}: {error}"))
-            return False
-        except ScanNASError as error:
-            self.trouble, self.done = error, Done(str(error), complete=False)
-            return False
-        return not self.executor.stopping or metrics.epoch == metrics.epochs
-
-    def ended(self, trial_id: str, failed: bool) -> None:
-        """Take the end of a trial; one without a result was stopped, or its worker died."""
-        task = self.tasks.pop(trial_id, None)
-        if task is None:
-            return
-        with suppress(LeaseLost):
-            if failed:
-                self.coordinator.abandon(task, "its worker process died")
-            else:
-                self.coordinator.release(task, "stopped")
-
-    def release_all(self) -> None:
-        """Give back what is unfinished."""
-        for trial_id in list(self.tasks):
-            with suppress(ScanNASError):
-                self.ended(trial_id, failed=False)
-
-
-@contextmanager
-def _renewal(desk: _Desk) -> Iterator[None]:
-    """Renew the leases of all tasks while the block runs; Ray watches over the workers."""
-    over = threading.Event()
-
-    def renew() -> None:
-        while not over.wait(RENEW_EVERY_S):
-            desk.watch_queue()
-            for trial_id, task in list(desk.tasks.items()):
-                try:
-                    desk.coordinator.renew(task)
-                except LeaseLost:
-                    desk.tasks.pop(trial_id, None)
-                except ScanNASError as error:
-                    desk.trouble, desk.done = error, Done(str(error), complete=False)
-
-    thread = threading.Thread(target=renew, name="leases", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def _check_shared(ray: Any, folder: Path) -> None:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from nas.driver.attempts import attempt_of
 from nas.driver.clock import Clock
 from nas.driver.studies import Study, open_study
 from nas.errors import StudyError
 from nas.executors.attempt import Brake, Proxy, carry_out
-from nas.store import history as journal
+from nas.store import history
 from nas.store.tables import Run
 from nas.study.attempts import Attempt, Lease
 from nas.study.outcomes import Outcome
@@ -40,10 +41,10 @@ def rerun_trial(
     """
     study = open_study(name, storage, clock=clock)
     try:
-        task, recorded = study.store.read(lambda s: _recorded(s, study, trial))
+        attempt, recorded = study.store.read(lambda s: _recorded(s, study, trial))
     finally:
         study.close()
-    result = carry_out(task, lambda _: None, Brake(), proxy)
+    result = carry_out(attempt, lambda _: None, Brake(), proxy)
     return Rerun(
         study=name,
         trial=trial,
@@ -63,24 +64,14 @@ def _recorded(session: Session, study: Study, trial: int) -> tuple[Attempt, floa
         raise StudyError(
             f"study {study.name!r} has no trial {trial}; `show {study.name}` lists them"
         )
-    design = journal.architecture(session, run)
-    task = Attempt(
+    attempt = attempt_of(
+        run,
+        history.architecture(session, run),
+        study.settings,
         lease=Lease(run.id, "rerun", 0),
-        trial=trial,
-        attempt=run.attempt,
-        role=run.role,
-        label=run.label,
-        kind=run.kind,
-        fingerprint=run.fingerprint,
-        flops=design.flops,
-        params=design.params,
-        config=design.config,
-        recipe=study.settings.recipe.halved(run.halvings).to_dict(),
-        seed=run.seed,
         device=run.device or study.settings.device,
         # What "auto" stood for then; the same trial must run on the same kernels.
         backend=run.backend or study.settings.backend,
-        checkpoint=None,
     )
     # A pruned trial stopped early; a whole training has no score of it to meet.
-    return task, run.score if run.state == Outcome.COMPLETE.value else None
+    return attempt, run.score if run.state == Outcome.COMPLETE.value else None

@@ -1,4 +1,4 @@
-"""Tasks and results on their way between a driver and the worker processes that train."""
+"""Attempts and results on their way between a driver and the worker processes that train."""
 
 from __future__ import annotations
 
@@ -6,22 +6,19 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from nas.driver.coordinator import finite
-from nas.executors.attempt import Brake, Proxy, carry_out, free_memory
-from nas.study.attempts import Attempt, Lease, Result
+from nas.study.attempts import Attempt, Lease, Result, finite
 from nas.study.outcomes import Outcome
 
 FINAL = "final"
-_ERRORS = frozenset((Outcome.OOM, Outcome.NAN, Outcome.ERROR))
 
 
-def task_to(task: Attempt) -> dict[str, Any]:
-    """Return a task as plain data."""
-    return asdict(task)
+def attempt_to(attempt: Attempt) -> dict[str, Any]:
+    """Return an attempt as plain data."""
+    return asdict(attempt)
 
 
-def task_from(data: dict[str, Any]) -> Attempt:
-    """Return the task that `task_to` gave `data` for."""
+def attempt_from(data: dict[str, Any]) -> Attempt:
+    """Return the attempt that `attempt_to` gave `data` for."""
     return Attempt(**{**data, "lease": Lease(**data["lease"]), "costs": tuple(data["costs"])})
 
 
@@ -46,16 +43,3 @@ def metrics_from(report: dict[str, Any]) -> Any:
     from nas.training.loop import EpochMetrics
 
     return EpochMetrics(**{name: report[name] for name in EpochMetrics.__dataclass_fields__})
-
-
-def carry_out_in_worker(data: dict[str, Any], report: Any, proxy: Proxy | None) -> None:
-    """Train a task in a worker, reporting each epoch and then the result.
-
-    Raises: RuntimeError after an error, so that Ray replaces this process.
-    """
-    task = task_from(data)
-    result = carry_out(task, lambda metrics: report(asdict(metrics)), Brake(), proxy)
-    free_memory()
-    report({FINAL: result_to(result)})
-    if result.outcome in _ERRORS:
-        raise RuntimeError(f"worker is replaced after outcome {result.outcome}")

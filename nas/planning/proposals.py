@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 import backbones
 from nas.errors import BudgetError
-from nas.planning.strategies import make_sampler
+from nas.planning.strategies import check_strategy, make_sampler
 from nas.planning.strategies.encoding import ROLE, distributions, encode
 from nas.planning.strategies.history import History
 from nas.study.outcomes import Outcome
@@ -73,6 +73,7 @@ class Planner:
     """Keeps the history of a study in memory and proposes what comes next."""
 
     def __init__(self, name: str, settings: Settings, memory: dict[str, Any] | None) -> None:
+        check_strategy(settings.strategy)
         self.settings = settings
         directions = [
             StudyDirection.MAXIMIZE if OBJECTIVES[o] else StudyDirection.MINIMIZE

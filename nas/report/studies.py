@@ -43,7 +43,7 @@ def findings_table(rows: list[dict[str, Any]]) -> RenderableType:
 
 
 def status_view(status: dict[str, Any]) -> RenderableType:
-    """Render `nas.store.queries.status`."""
+    """Render `nas.driver.status.status`."""
     failed = ", ".join(f"{n} {kind}" for kind, n in status["failed"].items()) or "none"
     lines = [
         f"{status['done']} of {status['trials']} candidates done, {status['waiting']} waiting",

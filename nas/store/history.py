@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from nas.errors import StudyError
-from nas.store.tables import NEWEST, Architecture, Run, Study
+from nas.store.tables import NEWEST, Architecture, Epoch, Run, Study
 from nas.study.attempts import ENDED
-from nas.study.proposals import Entry
+from nas.study.proposals import CANDIDATE, Entry
 
 
 def entries(
@@ -54,6 +54,23 @@ def _select(session: Session, study_id: int, wanted: Any) -> list[Entry]:
         )
         for row in session.execute(query)
     ]
+
+
+def epochs_of_candidates(
+    session: Session, study_id: int, epochs: Sequence[int]
+) -> list[tuple[int, int, dict[str, Any]]]:
+    """Return (run, epoch, metrics) of all candidates of a study at some epochs."""
+    query = (
+        select(Run.id, Epoch.epoch, Epoch.metrics)
+        .join(Run, Run.id == Epoch.run_id)
+        .where(
+            Run.study_id == study_id,
+            Run.newest,
+            Run.role == CANDIDATE,
+            Epoch.epoch.in_(epochs),
+        )
+    )
+    return [tuple(row) for row in session.execute(query)]
 
 
 def find_study(session: Session, name: str, shown: str) -> Study:

@@ -6,6 +6,7 @@ of the database.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,14 @@ from nas.study.outcomes import Outcome
 
 WAITING, RUNNING = "waiting", "running"
 ENDED = frozenset(outcome.value for outcome in Outcome)
+
+
+def finite(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return data that JSON can hold: numbers that are none become null."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in data.items()
+    }
 
 
 class LeaseLost(ScanNASError):

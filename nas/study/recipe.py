@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -121,6 +122,12 @@ class Recipe(BaseModel):
         elsewhere = ("data_dir", "download", "threads")
         data = {k: v for k, v in self.to_dict().items() if k not in elsewhere}
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+    def score_of(self, top1: float, loss: float | None) -> float:
+        """Return the score of a validation split; 0 where the loss is not finite."""
+        if self.score == "top1":
+            return top1
+        return 0.0 if loss is None or not math.isfinite(loss) else math.exp(-loss)
 
     def half_batch(self) -> Recipe:
         """Return the recipe with half the images a pass and the same update: for lack of memory.

@@ -18,7 +18,9 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parents[1])]
 from doubles import FakeProxy  # noqa: E402
 
 from nas.driver.optuna_copy import Projection  # noqa: E402
-from nas.driver.studies import open_study, run  # noqa: E402
+from nas.driver.running import run  # noqa: E402
+from nas.driver.studies import open_study  # noqa: E402
+from nas.executors.inline import InlineExecutor  # noqa: E402
 from nas.store import leases, runs  # noqa: E402
 
 passed = 0
@@ -86,7 +88,7 @@ def main() -> None:
     proxy = Proxy(log=Path(log), seconds=seconds)
     if point:
         POINTS[point](kill_at(int(nth)), proxy)
-    finished = run(open_study(study, url), proxy=proxy)
+    finished = run(open_study(study, url), InlineExecutor(proxy))
     print(finished.reason, flush=True)
 
 

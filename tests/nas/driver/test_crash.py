@@ -14,7 +14,9 @@ from sqlalchemy import select
 
 from backbones import load_config
 from nas.driver.clock import SystemClock
-from nas.driver.studies import open_study, run
+from nas.driver.running import run
+from nas.driver.studies import open_study
+from nas.executors.inline import InlineExecutor
 from nas.export.trials import export_trials
 from nas.store.tables import Export, Run
 
@@ -54,7 +56,7 @@ def uninterrupted(tmp_path_factory):
     """The history of the same study when nobody dies."""
     url = f"sqlite:///{tmp_path_factory.mktemp('whole')}/nas.db"
     study = new_study(url, settings(trials=TRIALS), clock=SystemClock())
-    run(study, proxy=FakeProxy())
+    run(study, InlineExecutor(FakeProxy()))
     found = history(study)
     study.close()
     return found
@@ -115,7 +117,7 @@ def test_driver_killed_at_each_point(url, tmp_path, point, nth, uninterrupted):
 def test_driver_killed_during_export(sqlite_url, tmp_path, point, uninterrupted):
     """The file is whole or not there, the study is untouched, and a second export succeeds."""
     study = new_study(sqlite_url, settings(trials=TRIALS), clock=SystemClock())
-    run(study, proxy=FakeProxy())
+    run(study, InlineExecutor(FakeProxy()))
     out = tmp_path / "best.yaml"
     code = (
         "import os, signal\nfrom pathlib import Path\nfrom nas.export import document, trials\n"
@@ -144,7 +146,7 @@ def test_fifty_random_kills(sqlite_url, tmp_path, capsys):
     # Uniform draws, so that a trial that was killed three times does not change what follows.
     made = settings(CONDITIONAL, trials=trials, strategy="random")
     whole = new_study(f"sqlite:///{tmp_path}/whole.db", made, clock=SystemClock())
-    run(whole, proxy=FakeProxy())
+    run(whole, InlineExecutor(FakeProxy()))
     expected = {h[0]: h for h in history(whole)}
     whole.close()
     new_study(sqlite_url, made, clock=SystemClock()).close()

@@ -9,11 +9,12 @@ from doubles import FakeClock, FakeProxy, driver, new_study, settings
 from sqlalchemy import select
 
 from nas.driver import disk
-from nas.driver.coordinator import Wait
+from nas.driver.access import Wait
 from nas.driver.disk import FIRST_GUESS, Quota, shortage, size_of
-from nas.driver.studies import run
+from nas.driver.running import run
+from nas.driver.status import status
 from nas.errors import StudyError
-from nas.store import queries as leaderboard
+from nas.executors.inline import InlineExecutor
 from nas.store.tables import Run
 
 
@@ -48,7 +49,7 @@ def test_trial_beyond_the_quota_keeps_no_checkpoint(sqlite_url, clock):
             seen.append(checkpoint)
             return super().__call__(*args, checkpoint=checkpoint, **options)
 
-    last = run(study, proxy=Watching(), max_checkpoint_gb=0.001)
+    last = run(study, InlineExecutor(Watching()), max_checkpoint_gb=0.001)
     assert last.done == 2 and seen == [None, None]
     study.close()
 
@@ -61,7 +62,7 @@ def test_full_disk_makes_the_search_wait_and_status_say_why(sqlite_url, clock, m
         full.setattr(disk.shutil, "disk_usage", lambda path: usage._replace(free=5 << 20))
         answer = work.next()
         assert isinstance(answer, Wait) and "has 5 MiB free, less than 128 MiB" in answer.reason
-        assert "5 MiB free" in leaderboard.status("s", sqlite_url)["blocked"]
+        assert "5 MiB free" in status("s", sqlite_url)["blocked"]
         assert study.store.read(lambda s: list(s.scalars(select(Run)))) == []
     assert not isinstance(work.next(), Wait)
     work.close()
@@ -89,7 +90,7 @@ def test_checkpoint_that_does_not_fit_is_no_failure_of_the_design(
         return None
 
     study = new_study(sqlite_url, settings(trials=2), clock=Clock())
-    last = run(study, proxy=FakeProxy(raises=fill_up))
+    last = run(study, InlineExecutor(FakeProxy(raises=fill_up)))
     assert last.done == 2
     rows = study.store.read(lambda s: list(s.scalars(select(Run))))
     assert [(r.state, r.attempt) for r in rows] == [("complete", 1)] * 2
@@ -140,7 +141,7 @@ def test_study_outlives_a_disk_that_fills_up(small_disk, monkeypatch):
             threading.Timer(8, lambda: ballast.write_bytes(b"")).start()
 
     study.clock.sleep = lambda seconds: threading.Event().wait(seconds / 5)
-    last = run(study, proxy=FakeProxy(raises=fill_up))
+    last = run(study, InlineExecutor(FakeProxy(raises=fill_up)))
     assert last.done == 6
     rows = study.store.read(lambda s: list(s.scalars(select(Run))))
     assert [r.state for r in rows if r.newest] == ["complete"] * 6

@@ -4,10 +4,11 @@ import pytest
 from doubles import FakeProxy, driver, new_study, score_of, settings
 from sqlalchemy import select
 
-from nas.driver.coordinator import Done, Wait
+from nas.driver.access import Done, Wait
 from nas.driver.optuna_copy import Projection
 from nas.driver.progress import Recovered
-from nas.driver.studies import run
+from nas.driver.running import run
+from nas.executors.inline import InlineExecutor
 from nas.store import runs
 from nas.store.leases import LEASE_S
 from nas.store.tables import Run
@@ -254,9 +255,9 @@ def test_interrupted_training_continues_from_its_checkpoint(sqlite_url, clock, t
             return super().__call__(*args, report=report_then_die, **kwargs)
 
     with pytest.raises(Killed):
-        run(study, proxy=Dying(log=log))
+        run(study, InlineExecutor(Dying(log=log)))
     study.clock.dead.add(rows(study)[0].lease_owner)
-    run(study, proxy=FakeProxy(log=log))
+    run(study, InlineExecutor(FakeProxy(log=log)))
     assert [line.split()[2] for line in log.read_text().splitlines()] == ["1", "2", "3"]
     assert [(r.state, r.attempt) for r in rows(study)] == [("lost", 1), ("complete", 2)]
     assert not list(study.checkpoints.glob("*"))
@@ -266,7 +267,7 @@ def test_interrupted_training_continues_from_its_checkpoint(sqlite_url, clock, t
 def test_checkpoints_of_ended_trials_are_swept_at_the_start(sqlite_url, clock):
     study = new_study(sqlite_url, settings(trials=1), clock=clock)
     (study.checkpoints / "0123-0").mkdir(parents=True)
-    run(study, proxy=FakeProxy())
+    run(study, InlineExecutor(FakeProxy()))
     assert not list(study.checkpoints.glob("*"))
     study.close()
 
@@ -275,10 +276,10 @@ def test_copy_that_another_program_deleted_is_made_again(url, clock):
     import optuna
 
     study = new_study(url, settings(trials=3), clock=clock)
-    run(study, proxy=FakeProxy())
+    run(study, InlineExecutor(FakeProxy()))
     storage = study.store.url.render_as_string(hide_password=False)
     optuna.delete_study(study_name="s", storage=storage)
-    run(study, proxy=FakeProxy(), trials=5)
+    run(study, InlineExecutor(FakeProxy()), trials=5)
     found = [(t.number, t.value, t.user_attrs["fingerprint"]) for t in trials_of(study)]
     assert found == [(r.trial_number, r.score, r.fingerprint) for r in rows(study)]
     study.close()
@@ -307,7 +308,7 @@ def test_proposals_of_several_drivers_can_be_made_again_from_the_rows(sqlite_url
     from doubles import CONDITIONAL
 
     from nas.planning.proposals import Planner
-    from nas.store import history as journal
+    from nas.store import history
 
     study = new_study(sqlite_url, settings(CONDITIONAL, trials=25, strategy=strategy), clock=clock)
     drivers = [driver(study) for _ in range(3)]
@@ -323,7 +324,7 @@ def test_proposals_of_several_drivers_can_be_made_again_from_the_rows(sqlite_url
             open_ends = False
         elif not isinstance(task, Wait):
             held.append((one, task))
-    entries = study.store.read(lambda s: journal.entries(s, study.id))
+    entries = study.store.read(lambda s: history.entries(s, study.id))
     assert any(e.sampler["scannas:pending"] for e in entries)
     for entry in entries:
         planner = Planner("s", study.settings, None)

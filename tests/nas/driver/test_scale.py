@@ -15,9 +15,10 @@ import pytest
 from doubles import CONDITIONAL, FakeProxy, driver, new_study, proposal, settings
 from sqlalchemy import func, insert, select
 
-from nas.driver.studies import run
-from nas.store import leases, runs
-from nas.store import queries as leaderboard
+from nas.driver.running import run
+from nas.driver.status import status
+from nas.executors.inline import InlineExecutor
+from nas.store import leases, queries, runs
 from nas.store.session import open_store
 from nas.store.tables import Architecture, Epoch, Run
 from nas.study.attempts import Result
@@ -36,7 +37,7 @@ def memory_mib():
 def test_hundred_trials_do_not_fill_the_memory(sqlite_url, clock):
     """R9: the driver's memory grows by less than 200 MiB over 100 short trials."""
     study = new_study(sqlite_url, settings(CONDITIONAL, trials=10), clock=clock)
-    run(study, proxy=FakeProxy())
+    run(study, InlineExecutor(FakeProxy()))
     before = memory_mib()
     ballast = FakeProxy(raises=lambda n, *_: None if n % 5 else MemoryError("no room"))
 
@@ -45,7 +46,7 @@ def test_hundred_trials_do_not_fill_the_memory(sqlite_url, clock):
         model.append(model is not model)
         return ballast(*args, **options)
 
-    run(study, proxy=proxy, trials=110)
+    run(study, InlineExecutor(proxy), trials=110)
     assert memory_mib() - before < GROWTH_MIB
     study.close()
 
@@ -129,9 +130,9 @@ def test_reading_makes_as_many_queries_for_any_size(sqlite_url, clock):
             into.append(statement)
 
         event.listen(Engine, "before_cursor_execute", count)
-        leaderboard.summary("s", sqlite_url, top=20)
-        leaderboard.status("s", sqlite_url)
-        leaderboard.studies(sqlite_url)
+        queries.summary("s", sqlite_url, top=20)
+        status("s", sqlite_url)
+        queries.studies(sqlite_url)
         event.remove(Engine, "before_cursor_execute", count)
         counts.append(len(queries))
     assert counts[0] == counts[1]
@@ -143,7 +144,7 @@ def test_no_query_of_a_trial_reads_the_whole_study(sqlite_url, clock):
     from sqlalchemy import Engine, event
 
     study = new_study(sqlite_url, settings(CONDITIONAL, trials=20), clock=clock)
-    run(study, proxy=FakeProxy())
+    run(study, InlineExecutor(FakeProxy()))
     study.store.write(lambda s: runs.set_trials(s, study.id, 30))
     work = driver(study, trials=30)
     asked = {}
@@ -174,7 +175,7 @@ def test_summary_of_twenty_thousand_trials_is_right(sqlite_url, clock):
     """R8: `show --top 20` on 20,000 trials; how fast is benchmarks/orchestration.py's to say."""
     study = new_study(sqlite_url, settings(trials=20_000), clock=clock)
     fill(study.store, study.id, 20_000)
-    found = leaderboard.summary("s", sqlite_url, top=20)
+    found = queries.summary("s", sqlite_url, top=20)
     scores = [row["score"] for row in found["leaderboard"]]
     assert len(scores) == 20 and scores == sorted(scores, reverse=True)
     best = study.store.read(lambda s: s.scalar(select(func.max(Run.score))))
@@ -187,14 +188,14 @@ def test_summary_of_twenty_thousand_trials_is_right(sqlite_url, clock):
 
 def test_reading_imports_nothing_heavy(sqlite_url, clock):
     study = new_study(sqlite_url, settings(trials=2), clock=clock)
-    run(study, proxy=FakeProxy())
+    run(study, InlineExecutor(FakeProxy()))
     study.close()
     code = (
         "import sys, json\n"
         "from nas.report import leaderboard\n"
         f"url = {sqlite_url!r}\n"
-        "leaderboard.studies(url), leaderboard.summary('s', url), leaderboard.status('s', url)\n"
-        "leaderboard.trial('s', url, 0)\n"
+        "queries.studies(url), queries.summary('s', url), status('s', url)\n"
+        "queries.trial('s', url, 0)\n"
         "heavy = ('torch', 'optuna', 'ray', 'alembic', 'numba', 'timm', 'scipy')\n"
         "print(json.dumps([m for m in heavy if m in sys.modules]))\n"
     )
@@ -244,7 +245,7 @@ def storm(url, workers, seconds, rate):
         process.start()
     reads = 0
     while any(p.is_alive() for p in processes):
-        leaderboard.status("s", url)
+        status("s", url)
         reads += 1
         time.sleep(0.1)
     for process in processes:
@@ -291,7 +292,7 @@ def test_lock_held_for_thirty_seconds_is_outlasted(sqlite_url, tmp_path, clock):
             threading.Timer(30, lambda: holder.execute("COMMIT")).start()
 
     started = time.monotonic()
-    last = run(study, proxy=FakeProxy(raises=hold))
+    last = run(study, InlineExecutor(FakeProxy(raises=hold)))
     assert last.done == 5
     assert time.monotonic() - started > 29
     assert all(

@@ -12,7 +12,9 @@ from doubles import FakeProxy, new_study, settings
 from sqlalchemy import select
 
 from nas.driver.clock import SystemClock
-from nas.driver.studies import open_study, run
+from nas.driver.running import run
+from nas.driver.studies import open_study
+from nas.executors.inline import InlineExecutor
 from nas.store.tables import Run
 
 DRIVER = Path(__file__).with_name("crashing_driver.py")
@@ -49,7 +51,7 @@ def test_first_signal_stops_after_the_epoch(sqlite_url, tmp_path, name):
     assert out.strip() == f"stopped by {name}"
     (row,) = rows(study)
     assert (row.state, row.attempt) == ("waiting", 1)
-    run(open_study("s", sqlite_url), proxy=FakeProxy(log=tmp_path / "log"))
+    run(open_study("s", sqlite_url), InlineExecutor(FakeProxy(log=tmp_path / "log")))
     epochs = [line.split()[2] for line in (tmp_path / "log").read_text().splitlines()]
     assert epochs == ["1", "2", "3"] * 2  # no epoch twice
     assert [(r.state, r.attempt) for r in rows(study)] == [("complete", 1)] * 2

@@ -26,8 +26,10 @@ from nas.driver.progress import (
     TrialRequeued,
     TrialStarted,
 )
-from nas.driver.studies import create_study, open_study, run, start
+from nas.driver.running import run
+from nas.driver.studies import create_study, open_study, start
 from nas.errors import StoreError, StudyError
+from nas.executors.inline import InlineExecutor
 from nas.executors.rerun import rerun_trial
 from nas.store.session import open_store
 from nas.store.tables import Epoch, Run
@@ -40,7 +42,7 @@ from search_spaces import SearchSpace, SpaceError
 def go(study, proxy=None, **options):
     """Run a study to its end; returns (last event, all events)."""
     events = []
-    last = run(study, events.append, proxy=proxy or FakeProxy(), **options)
+    last = run(study, InlineExecutor(proxy or FakeProxy()), events.append, **options)
     return last, events
 
 
@@ -121,8 +123,10 @@ def test_baseline_out_of_reach_is_said_and_passed_over(sqlite_url, monkeypatch):
 
     events = []
     work = driver(study, events.append)
-    monkeypatch.setattr(work.planner, "settings", settings(CONDITIONAL, trials=1, budget=tight))
-    assert work._next_baseline() is None
+    monkeypatch.setattr(
+        work.proposing.planner, "settings", settings(CONDITIONAL, trials=1, budget=tight)
+    )
+    assert work.proposing.next_baseline() is None
     assert "no baseline mambaout_femto: no width reaches" in of(Notice, events)[0].text
     work.close()
     study.close()

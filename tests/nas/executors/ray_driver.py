@@ -25,7 +25,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join((str(ROOT), str(TESTS)))
 from doubles import FakeProxy  # noqa: E402
 
 from nas.driver.progress import EpochDone, TrialFinished, TrialStarted  # noqa: E402
-from nas.driver.studies import open_study, run  # noqa: E402
+from nas.driver.running import run  # noqa: E402
+from nas.driver.studies import open_study  # noqa: E402
 from nas.executors.ray_tune import RayExecutor  # noqa: E402
 from nas.study.outcomes import NanLoss  # noqa: E402
 
@@ -75,7 +76,7 @@ def main() -> None:
         gpus=2,
         proxy=None if "real" in options else proxy,
     )
-    finished = run(open_study(name, url), progress, trials=int(trials), executor=executor)
+    finished = run(open_study(name, url), executor, progress, trials=int(trials))
     # Since the tenth event: Ray's own libraries are loaded by then.
     print("MEMORY", max(memory) - memory[min(10, len(memory) - 1)], flush=True)
     print("END", finished.reason, flush=True)

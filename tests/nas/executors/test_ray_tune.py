@@ -19,17 +19,14 @@ from sqlalchemy import select
 
 from nas.driver.clock import SystemClock
 from nas.driver.progress import Waiting
-from nas.driver.studies import open_study, run
+from nas.driver.running import run
+from nas.driver.status import status
+from nas.driver.studies import open_study
 from nas.errors import StudyError
-from nas.executors import choose_executor
+from nas.executors.choice import choose_executor
 from nas.executors.inline import InlineExecutor
-from nas.executors.ray_tune import (
-    RayExecutor,
-    _check_shared,
-    _Desk,
-)
-from nas.executors.wire import result_from, result_to, task_from, task_to
-from nas.store import queries as leaderboard
+from nas.executors.ray_tune import RayExecutor, _check_shared
+from nas.executors.wire import attempt_from, attempt_to, result_from, result_to
 from nas.store.tables import Epoch, Run
 from nas.study.attempts import Result
 from nas.study.outcomes import Outcome
@@ -50,7 +47,7 @@ def test_task_and_result_survive_the_way_to_a_worker(sqlite_url, clock):
     study = new_study(sqlite_url, settings(objectives=("top1", "params")), clock=clock)
     work = driver(study)
     task = work.next()
-    assert task_from(task_to(task)) == task
+    assert attempt_from(attempt_to(task)) == task
     result = Result(Outcome.NAN, objectives=(0.0, 5.0), metrics={"loss": float("nan")}, error="x")
     back = result_from(result_to(result))
     assert (back.outcome, back.objectives, back.error) == (Outcome.NAN, (0.0, 5.0), "x")
@@ -60,10 +57,15 @@ def test_task_and_result_survive_the_way_to_a_worker(sqlite_url, clock):
 
 
 @pytest.fixture
-def desk(sqlite_url, clock):
+def executor():
+    return RayExecutor(workers=2)
+
+
+@pytest.fixture
+def desk(sqlite_url, clock, executor):
     study = new_study(sqlite_url, settings(trials=2), clock=clock)
     work = driver(study)
-    yield _Desk(work, RayExecutor(workers=2)), study
+    yield executor.desk(work), study
     work.close()
     study.close()
 
@@ -99,10 +101,10 @@ def test_result_of_a_worker_ends_the_trial(desk):
     assert [r.state for r in rows(study)] == ["complete"]
 
 
-def test_stopped_executor_releases_after_the_epoch(desk):
+def test_stopped_executor_releases_after_the_epoch(desk, executor):
     desk, study = desk
     desk.hand_out("a")
-    desk.executor.stop()
+    executor.stop()
     assert not desk.epoch("a", report(1))
     desk.ended("a", failed=False)
     assert [r.state for r in rows(study)] == ["waiting"]
@@ -112,7 +114,7 @@ def test_trials_that_ray_cannot_place_are_called_out(sqlite_url, clock):
     """R12: a trial that waits for resources while nothing of ours runs is said in a minute."""
     study = new_study(sqlite_url, settings(trials=2), clock=clock)
     said = []
-    desk = _Desk(driver(study, said.append), RayExecutor(gpus_per_trial=2))
+    desk = RayExecutor(gpus_per_trial=2).desk(driver(study, said.append))
 
     def wait(seconds):
         for _ in range(0, seconds, 10):
@@ -127,10 +129,10 @@ def test_trials_that_ray_cannot_place_are_called_out(sqlite_url, clock):
     desk.ended("a", failed=False)
     (reason,) = wait(60)
     assert "Ray has not found 1 CPUs, 2 GPUs free on one node" in reason
-    assert leaderboard.status("s", sqlite_url)["blocked"] == reason
+    assert status("s", sqlite_url)["blocked"] == reason
     desk.began("b")
     assert len(wait(120)) == 1
-    assert leaderboard.status("s", sqlite_url)["blocked"] is None
+    assert status("s", sqlite_url)["blocked"] is None
     desk.coordinator.close()
     study.close()
 
@@ -344,7 +346,7 @@ def test_killed_driver_of_ray_is_continued_without_it(sqlite_url, tmp_path, star
     end(start(sqlite_url, 8, die_after=10, seconds=0.3))
     interrupted = {(r.fingerprint, r.seed) for r in rows(study) if r.state == "running"}
     assert interrupted
-    finished = run(open_study("s", sqlite_url), proxy=FakeProxy(log=tmp_path / "log"))
+    finished = run(open_study("s", sqlite_url), InlineExecutor(FakeProxy(log=tmp_path / "log")))
     assert finished.complete
     again = {(r.fingerprint, r.seed) for r in rows(study) if r.attempt == 2}
     assert again == interrupted
@@ -362,7 +364,7 @@ def test_workers_are_replaced_after_memory_errors(sqlite_url, tmp_path, start):
     """
     made = settings(CONDITIONAL, trials=50, strategy="random")
     plan = new_study(f"sqlite:///{tmp_path}/plan.db", made)
-    run(plan, proxy=FakeProxy())
+    run(plan, InlineExecutor(FakeProxy()))
     designs = [r.fingerprint for r in rows(plan) if r.role == "candidate"]
     plan.close()
     wanted = dict.fromkeys(designs, "complete")
@@ -393,6 +395,6 @@ def test_trial_that_fits_nowhere_is_refused_at_once(sqlite_url, tmp_path, start)
 def test_unreachable_cluster_is_one_line(sqlite_url):
     study = new_study(sqlite_url, settings(trials=2), clock=SystemClock())
     with pytest.raises(StudyError, match=r"cannot reach the Ray cluster at '127.0.0.1:1'"):
-        run(study, executor=RayExecutor(address="127.0.0.1:1", proxy=FakeProxy()))
+        run(study, RayExecutor(address="127.0.0.1:1", proxy=FakeProxy()))
     assert rows(study) == []
     study.close()

@@ -4,9 +4,10 @@ import pytest
 from doubles import CONDITIONAL, FakeProxy, new_study, settings
 from sqlalchemy import select
 
-from nas.driver.studies import run
+from nas.driver.running import run
 from nas.errors import StudyError
-from nas.planning.pruning import Pruner, epoch_score, rungs
+from nas.executors.inline import InlineExecutor
+from nas.planning.pruning import Pruner, rungs
 from nas.store.tables import Run
 from nas.study.recipe import Recipe
 
@@ -17,31 +18,27 @@ def test_rungs_grow_by_the_factor_and_end_before_the_last_epoch():
     assert rungs(10) == (1, 3, 9)
 
 
-def metrics(epoch, top1):
-    return {"epoch": epoch, "val_top1": top1, "val_loss": 1.0}
-
-
 def test_only_the_best_third_goes_on():
-    pruner = Pruner(1, Recipe(epochs=10))
-    assert not pruner.stops(1, metrics(1, 0.1))  # too few to judge
-    assert not pruner.stops(2, metrics(1, 0.2))
-    assert not pruner.stops(3, metrics(1, 0.3))
-    assert pruner.stops(4, metrics(1, 0.05))
-    assert not pruner.stops(5, metrics(1, 0.9))
-    assert not pruner.stops(5, metrics(2, 0.0))  # no rung
-    assert not pruner.stops(5, metrics(3, 0.0))  # first at its rung
+    pruner = Pruner(10)
+    assert not pruner.stops(1, 1, 0.1)  # too few to judge
+    assert not pruner.stops(2, 1, 0.2)
+    assert not pruner.stops(3, 1, 0.3)
+    assert pruner.stops(4, 1, 0.05)
+    assert not pruner.stops(5, 1, 0.9)
+    assert not pruner.stops(5, 2, 0.0)  # no rung
+    assert not pruner.stops(5, 3, 0.0)  # first at its rung
 
 
 def test_score_of_an_epoch_follows_the_recipe():
-    assert epoch_score(Recipe(score="top1"), 0.5, 1.0) == 0.5
-    assert epoch_score(Recipe(score="likelihood"), 0.5, 0.0) == 1.0
-    assert epoch_score(Recipe(score="likelihood"), 0.5, None) == 0.0
+    assert Recipe(score="top1").score_of(0.5, 1.0) == 0.5
+    assert Recipe(score="likelihood").score_of(0.5, 0.0) == 1.0
+    assert Recipe(score="likelihood").score_of(0.5, None) == 0.0
 
 
 def test_pruned_trials_are_pruned_and_baselines_never(url, clock):
     made = settings(CONDITIONAL, trials=15, pruner="asha", warm_start="presets")
     study = new_study(url, made, clock=clock)
-    run(study, proxy=FakeProxy())
+    run(study, InlineExecutor(FakeProxy()))
     rows = study.store.read(lambda s: list(s.scalars(select(Run).order_by(Run.proposal))))
     pruned = [r for r in rows if r.state == "pruned"]
     assert 5 <= len(pruned) < 15
@@ -62,7 +59,7 @@ def test_continued_study_prunes_like_the_uninterrupted_one(tmp_path, clock):
         made = settings(CONDITIONAL, trials=14, pruner="asha")
         study = new_study(f"sqlite:///{tmp_path}/{name}.db", made, clock=clock)
         for trials in steps:
-            run(study, proxy=FakeProxy(), trials=trials)
+            run(study, InlineExecutor(FakeProxy()), trials=trials)
         rows = study.store.read(lambda s: list(s.scalars(select(Run).order_by(Run.proposal))))
         histories.append([(r.fingerprint, r.state, r.score) for r in rows])
         study.close()

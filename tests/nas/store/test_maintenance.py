@@ -6,8 +6,10 @@ import pytest
 from doubles import FakeProxy, driver, new_study, settings
 from sqlalchemy import text
 
-from nas.driver.studies import open_study, run
+from nas.driver.running import run
+from nas.driver.studies import open_study
 from nas.errors import StoreError
+from nas.executors.inline import InlineExecutor
 from nas.store.maintenance import backup_database, check_database, upgrade_database
 from nas.store.session import open_store
 from nas.store.tables import REVISION
@@ -17,7 +19,7 @@ from nas.store.upgrade import alembic_config
 @pytest.fixture
 def finished(url, clock):
     study = new_study(url, settings(trials=3), clock=clock)
-    run(study, proxy=FakeProxy())
+    run(study, InlineExecutor(FakeProxy()))
     study.close()
     return url
 
@@ -32,7 +34,7 @@ def test_database_of_the_first_version_is_upgraded_and_goes_on(url, clock):
     from alembic import command
 
     study = new_study(url, settings(trials=3), clock=clock)
-    run(study, proxy=FakeProxy())
+    run(study, InlineExecutor(FakeProxy()))
     study.store.write(lambda s: command.downgrade(alembic_config(s.connection()), "0001"))
     study.close()
     with pytest.raises(StoreError, match=f"schema 0001, this version needs {REVISION}; run `db"):
@@ -44,7 +46,7 @@ def test_database_of_the_first_version_is_upgraded_and_goes_on(url, clock):
         with pytest.raises(StoreError, match="schema 0001"):
             open_store(f"sqlite:///{done['backup']}")
     study = open_study("s", url, clock=clock)
-    assert run(study, proxy=FakeProxy(), trials=5).done == 5
+    assert run(study, InlineExecutor(FakeProxy()), trials=5).done == 5
     study.close()
 
 
@@ -102,7 +104,7 @@ def test_check_finds_loose_ends(url, clock):
 def test_check_finds_a_damaged_file(tmp_path, clock):
     path = tmp_path / "nas.db"
     study = new_study(f"sqlite:///{path}", settings(trials=20), clock=clock)
-    run(study, proxy=FakeProxy())
+    run(study, InlineExecutor(FakeProxy()))
     study.store.engine.dispose()
     sqlite3.connect(path).execute("PRAGMA wal_checkpoint(TRUNCATE)").connection.close()
     data = bytearray(path.read_bytes())

@@ -10,10 +10,12 @@ from doubles import CONDITIONAL, FakeProxy, driver, new_study, settings
 from rich.console import Console
 from sqlalchemy import update
 
-from nas.driver.studies import run
+from nas.driver.running import run
+from nas.driver.status import status
 from nas.errors import StoreError, StudyError
+from nas.executors.inline import InlineExecutor
 from nas.report.studies import summary_view
-from nas.store import queries as leaderboard
+from nas.store import queries
 from nas.store.leases import LEASE_S
 from nas.store.queries import front
 from nas.store.tables import Run
@@ -24,13 +26,18 @@ from nas.study.outcomes import NanLoss
 def study(url, clock):
     """Five candidates and a baseline, one of them a failure."""
     study = new_study(url, settings(CONDITIONAL, trials=5, warm_start="presets"), clock=clock)
-    run(study, proxy=FakeProxy(raises=lambda n, *_: NanLoss("nan in epoch 1") if n == 3 else None))
+    run(
+        study,
+        InlineExecutor(
+            FakeProxy(raises=lambda n, *_: NanLoss("nan in epoch 1") if n == 3 else None)
+        ),
+    )
     yield study
     study.close()
 
 
 def test_leaderboard_is_by_score_and_baselines_apart(study, url):
-    found = leaderboard.summary("s", url, top=3)
+    found = queries.summary("s", url, top=3)
     scores = [row["score"] for row in found["leaderboard"]]
     assert scores == sorted(scores, reverse=True) and len(scores) == 3
     assert {row["role"] for row in found["leaderboard"]} == {"candidate"}
@@ -51,8 +58,8 @@ def test_design_that_has_not_learned_is_named_and_not_beaten(url, clock):
 
     made = settings(CONDITIONAL, trials=2, warm_start="presets")
     study = new_study(url, made, clock=clock)
-    run(study, proxy=NearChance())
-    found = leaderboard.summary("s", url)
+    run(study, InlineExecutor(NearChance()))
+    found = queries.summary("s", url)
     assert [row["learned"] for row in found["baselines"]] == [False]
     assert found["beats"] == []
     out = StringIO()
@@ -63,7 +70,7 @@ def test_design_that_has_not_learned_is_named_and_not_beaten(url, clock):
 
 
 def test_front_holds_what_nothing_beats(study, url):
-    found = leaderboard.summary("s", url)
+    found = queries.summary("s", url)
     everything = found["leaderboard"] + found["baselines"]
     for cost, rows in found["pareto"].items():
         numbers = {row["trial"] for row in rows}
@@ -85,7 +92,7 @@ def test_front_of_points():
 
 
 def test_trial_has_all_that_is_known(study, url):
-    found = leaderboard.trial("s", url, 1)
+    found = queries.trial("s", url, 1)
     assert found["state"] == "complete" and found["role"] == "candidate"
     assert [e["epoch"] for e in found["epochs"]] == [1, 2, 3]
     assert found["recipe"]["epochs"] == 3 and found["convention"] == "fvcore"
@@ -93,14 +100,14 @@ def test_trial_has_all_that_is_known(study, url):
     assert found["environment"]["versions"]["sqlalchemy"]
     assert found["rerun"].startswith("python cli.py run-trial s 1 --storage ")
     assert [a["attempt"] for a in found["attempts"]] == [1]
-    failed = leaderboard.trial("s", url, 2)
+    failed = queries.trial("s", url, 2)
     assert failed["state"] == "nan" and "NanLoss: nan in epoch 1" in failed["traceback"]
     with pytest.raises(StudyError, match="has no trial 77"):
-        leaderboard.trial("s", url, 77)
+        queries.trial("s", url, 77)
 
 
 def test_status_of_a_finished_study(study, url, clock):
-    found = leaderboard.status("s", url, now=clock.now() + 60)
+    found = status("s", url, now=clock.now() + 60)
     assert (found["done"], found["trials"], found["running"]) == (5, 5, [])
     assert found["failed"] == {"nan": 1}
     assert (found["eta_s"], found["advice"], found["last_activity_s"]) == (0.0, None, 60.0)
@@ -115,16 +122,16 @@ def test_status_of_a_running_study(url, clock):
         work.finish(task, _complete())
     task = work.next()
     work.epoch(task, _epoch())
-    found = leaderboard.status("s", url, now=clock.now() + 5)
+    found = status("s", url, now=clock.now() + 5)
     (running,) = found["running"]
     assert (running["trial"], running["epoch"], running["stale"]) == (2, 1, False)
     assert running["running_s"] == 5.0
     assert (found["seconds_per_trial"], found["eta_s"]) == (10.0, 20.0)
-    found = leaderboard.status("s", url, now=clock.now() + LEASE_S + 1)
+    found = status("s", url, now=clock.now() + LEASE_S + 1)
     assert found["running"][0]["stale"]
     assert found["advice"] == "a driver has gone silent; `resume s` continues its trials"
     work.release(task, "test")
-    found = leaderboard.status("s", url, now=clock.now())
+    found = status("s", url, now=clock.now())
     assert (found["waiting"], found["advice"]) == (1, "nothing is running; `resume s` continues")
     work.close()
     study.close()
@@ -137,7 +144,7 @@ def test_killed_driver_of_this_machine_is_silent_at_once(url, clock):
     work = driver(study)
     work.next()
     study.store.write(lambda s: s.execute(update(Run).values(lease_owner=dead.stdout.strip())))
-    found = leaderboard.status("s", url, now=clock.now() + 1)
+    found = status("s", url, now=clock.now() + 1)
     assert found["running"][0]["stale"] and "resume s" in found["advice"]
     work.close()
     study.close()
@@ -147,7 +154,7 @@ def test_studies_are_listed_newest_first(url, clock):
     for name in ("first", "second"):
         clock.time += 1
         new_study(url, settings(trials=2), name=name, clock=clock).close()
-    found = leaderboard.studies(url)
+    found = queries.studies(url)
     assert [(s["study"], s["done"], s["best_score"]) for s in found] == [
         ("second", 0, None),
         ("first", 0, None),
@@ -159,15 +166,15 @@ def test_password_is_not_in_what_is_shown(postgres_url, clock):
     new_study(postgres_url, settings(trials=1), clock=clock).close()
     study_url = postgres_url.replace("postgres:@", "postgres:hush@")
     study = new_study(study_url, settings(trials=1), name="t", clock=clock)
-    run(study, proxy=FakeProxy())
+    run(study, InlineExecutor(FakeProxy()))
     assert "hush" not in study.store.shown
-    assert "hush" not in str(leaderboard.trial("t", study_url, 0))
+    assert "hush" not in str(queries.trial("t", study_url, 0))
     study.close()
 
 
 def test_missing_database_is_a_store_error(tmp_path):
     with pytest.raises(StoreError, match="no database at"):
-        leaderboard.studies(f"sqlite:///{tmp_path}/none.db")
+        queries.studies(f"sqlite:///{tmp_path}/none.db")
 
 
 def _complete():

@@ -6,8 +6,7 @@ import pytest
 from doubles import proposal
 from sqlalchemy import func, select
 
-from nas.store import history as journal
-from nas.store import leases, runs
+from nas.store import history, leases, runs
 from nas.store.leases import LEASE_S
 from nas.store.runs import Refusal
 from nas.store.session import open_store
@@ -240,8 +239,8 @@ def test_retry_keeps_design_seed_and_number(store, study_id):
 def test_journal_gives_new_and_asked_for_entries(store, study_id):
     for index, name in enumerate("abc"):
         propose(store, study_id, proposal(index, name))
-    first = store.read(lambda s: journal.entries(s, study_id))
+    first = store.read(lambda s: history.entries(s, study_id))
     assert [(e.index, e.state) for e in first] == [(0, "running"), (1, "running"), (2, "running")]
     end(store, rows(store)[0])
-    later = store.read(lambda s: journal.entries(s, study_id, after=2, also=[0, 1]))
+    later = store.read(lambda s: history.entries(s, study_id, after=2, also=[0, 1]))
     assert [(e.index, e.state) for e in later] == [(0, "complete")]

@@ -9,7 +9,8 @@ import pytest
 from doubles import FakeProxy, new_study, settings
 from sqlalchemy import select
 
-from nas.driver.studies import run
+from nas.driver.running import run
+from nas.executors.inline import InlineExecutor
 from nas.store.tables import Run
 
 
@@ -56,7 +57,7 @@ def test_study_outlives_a_restart_of_the_server(own_server):
             killed.append(n)
             restart_after_kill(own_server, 3)
 
-    last = run(study, proxy=FakeProxy(raises=kill))
+    last = run(study, InlineExecutor(FakeProxy(raises=kill)))
     assert last.done == 8 and killed == [3, 6]
     rows = study.store.read(lambda s: list(s.scalars(select(Run).order_by(Run.proposal))))
     assert [(r.state, r.attempt, r.told) for r in rows] == [("complete", 1, True)] * 8

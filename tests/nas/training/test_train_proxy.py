@@ -11,7 +11,9 @@ import backbones
 from backbones.config import BackboneConfig
 from nas.errors import DataError, StudyError
 from nas.study.outcomes import Stop
-from nas.training import ProxyResult, Recipe, proxy_config, train_proxy
+from nas.study.recipe import Recipe
+from nas.training.run import ProxyResult, train_proxy
+from nas.training.scaling import proxy_config
 
 RECIPE = Recipe(
     dataset="scenes",

@@ -1,0 +1,111 @@
+"""What a driver starts when nothing waits: baselines first, then what the strategy proposes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from nas.driver.access import Access, Done, Wait
+from nas.driver.progress import Notice
+from nas.planning.proposals import Planner
+from nas.store import history, runs
+from nas.store.runs import Refusal
+from nas.store.tables import Architecture, Run
+from nas.study.proposals import CANDIDATE, NewProposal
+from search_spaces.errors import SpaceError
+
+
+class Proposing:
+    """Writes one driver's proposals, each a function of the rows that were there before it."""
+
+    def __init__(self, access: Access, place: Callable[[str], dict[str, Any]]) -> None:
+        """Set out.
+
+        place: fingerprint -> columns that say where a design will run.
+        """
+        self.access, self.place = access, place
+        memory = access.store.read(
+            lambda s: history.find_study(s, access.name, access.store.shown).planner
+        )
+        self.planner = Planner(access.name, access.settings, memory)
+        self._labels_done: set[str] = set()
+
+    def propose(self) -> tuple[Run, Architecture] | Wait | Done:
+        """Write the next proposal, or say why there is none.
+
+        Raises: SpaceError or BudgetError when no design of the space fits the budget.
+        """
+        access = self.access
+        while True:
+            self._sync()
+            new = self.next_baseline() or self._next_candidate()
+            if not isinstance(new, NewProposal):
+                return new
+            answer = self._write(new)
+            if isinstance(answer, Run):
+                design = access.store.read(partial(history.architecture, run=answer))
+                access.projection.create(answer, design=design)
+                return answer, design
+            if answer is Refusal.FULL:
+                return self._end("another driver has changed the number of trials")
+            # Another driver was faster: learn what it did, and propose again.
+
+    def _write(self, new: NewProposal) -> Run | Refusal:
+        access, now, place = self.access, self.access.clock.now(), self.place(new.fingerprint)
+        memory = dict(self.planner.history.memory)
+
+        def write(session: Session) -> Run | Refusal:
+            answer = runs.propose(session, access.study_id, new, access.owner, now, place)
+            if memory and isinstance(answer, Run):
+                runs.set_planner(session, access.study_id, memory)
+            return answer
+
+        return access.store.write(write)
+
+    def _sync(self) -> None:
+        """Bring the planner's history up to the database."""
+        after, also = self.planner.known - 1, self.planner.pending
+        study_id = self.access.study_id
+        self.planner.learn(
+            self.access.store.read(lambda s: history.entries(s, study_id, after, also))
+        )
+
+    def next_baseline(self) -> NewProposal | None:
+        """Return the next published design that has not been proposed."""
+        access = self.access
+        if access.settings.warm_start != "presets":
+            return None
+        presets = [p for p in access.settings.space.points if p not in self._labels_done]
+        if presets:
+            self._labels_done |= access.store.read(
+                lambda s: history.baseline_labels(s, access.study_id)
+            )
+        for preset in presets:
+            if preset in self._labels_done:
+                continue
+            try:
+                return self.planner.baseline(preset)
+            except SpaceError as error:
+                self._labels_done.add(preset)
+                access.progress(Notice(f"no baseline {preset}: {error}"))
+        return None
+
+    def _next_candidate(self) -> NewProposal | Wait | Done:
+        access, wanted = self.access, self.access.settings.trials
+        made = access.store.read(lambda s: runs.count(s, access.study_id, CANDIDATE))
+        if made >= wanted:
+            return self._end(f"{made} of {wanted} candidates are done")
+        answer = self.planner.candidate()
+        if isinstance(answer, NewProposal):
+            return answer
+        return self._end(answer.reason) if answer.final else Wait(answer.reason)
+
+    def _end(self, reason: str) -> Wait | Done:
+        """Stay until the last running trial has ended: its driver may die."""
+        pending = len(self.planner.pending)
+        if pending:
+            return Wait(f"{pending} {'trial is' if pending == 1 else 'trials are'} still running")
+        return Done(reason, complete=True)

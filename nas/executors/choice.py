@@ -1,0 +1,54 @@
+"""Which executor serves a user best."""
+
+from __future__ import annotations
+
+from nas.driver.running import Executor
+from nas.errors import StudyError
+
+EXECUTORS = ("auto", "inline", "ray")
+
+
+def choose_executor(
+    name: str = "auto",
+    *,
+    device: str = "cpu",
+    threads: int = 1,
+    workers: int | None = None,
+    cpus_per_trial: float | None = None,
+    gpus_per_trial: float | None = None,
+    ray_address: str | None = None,
+) -> Executor:
+    """Return an executor by name; auto is Ray for more than one GPU, worker or machine.
+
+    cpus_per_trial: as many as a trial has threads, unless given.
+    gpus_per_trial: one where trials train on CUDA, none elsewhere, unless given.
+    Raises: StudyError for an unknown name, options that the executor has no use for, or a cluster
+        at whose address nobody listens.
+    """
+    if name not in EXECUTORS:
+        raise StudyError(f"unknown executor {name!r} (known: {', '.join(EXECUTORS)})")
+    many = (workers or 1) > 1 or ray_address is not None
+    if name == "inline" and many:
+        raise StudyError("executor 'inline' trains one trial at a time; use --executor ray")
+    on_gpu = device.startswith("cuda")
+    if name == "inline" or (name == "auto" and not many and not (on_gpu and _gpus() > 1)):
+        from nas.executors.inline import InlineExecutor
+
+        return InlineExecutor()
+    from nas.executors.ray_tune import RayExecutor
+
+    share = float(on_gpu) if gpus_per_trial is None else gpus_per_trial
+    executor = RayExecutor(
+        workers=workers,
+        cpus_per_trial=float(threads) if cpus_per_trial is None else cpus_per_trial,
+        gpus_per_trial=share,
+        address=ray_address,
+    )
+    executor.knock()
+    return executor
+
+
+def _gpus() -> int:
+    import torch
+
+    return int(torch.cuda.device_count())
