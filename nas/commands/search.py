@@ -81,25 +81,11 @@ class Wanted:
         from nas.driver.request import search_settings
         from nas.study.budget import parse_budget
 
-        return search_settings(
-            space=self.space,
-            budget=parse_budget(self.budget),
-            trials=self.trials,
-            timeout_s=timeout_s,
-            trial_timeout_s=self.trial_timeout,
-            strategy=self.strategy,
-            data=self.data,
-            data_dir=self.data_dir,
-            recipe_path=self.recipe,
-            epochs=self.epochs,
-            image_size=self.image_size,
-            backend=self.backend,
-            warm_start=self.warm_start,
-            seed=self.seed,
-            objectives=self.objective.split(","),
-            pruner=self.pruner,
-            device=self.device,
-        )
+        options = vars(self) | {"budget": parse_budget(self.budget), "timeout_s": timeout_s}
+        options["objectives"] = options.pop("objective").split(",")
+        options["recipe_path"] = options.pop("recipe")
+        options["trial_timeout_s"] = options.pop("trial_timeout")
+        return search_settings(**options)
 
 
 @app.command(rich_help_panel=STUDY_ROOM)
