@@ -4,16 +4,14 @@
     model = backbones.create("vmamba_tiny_s1l8", num_classes=1000)
     backbones.cost("vmamba_tiny_s1l8", image_size=224).flops
 
-Public names are loaded on first use, so that importing the package costs nothing. Importing it
-also makes every preset known to timm as `scannas_<preset>`, whenever timm is imported.
+Public names are loaded on first use, so that importing the package costs nothing.
+`import backbones.timm_entry` makes every preset known to timm as `scannas_<preset>`.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-import wrapt
 
 if TYPE_CHECKING:
     from backbones.catalog import create, list_presets, load_config
@@ -49,10 +47,3 @@ def __getattr__(name: str) -> Any:
     value = getattr(import_module(_HOME[name]), name)
     globals()[name] = value
     return value
-
-
-def _on_timm(_timm: Any) -> None:
-    import_module("backbones.timm_entry")
-
-
-wrapt.register_post_import_hook(_on_timm, "timm")

@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
 from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
 
-from backbones.components import build
-from backbones.config import BlockConfig, NormConfig, PlacedBlock
+from backbones.config import PlacedBlock
 from backbones.initialization import LINEAR_STD
+from backbones.language import Grid, NormConfig
+from backbones.mixers.base import MixerConfig
 from backbones.norms import ChannelAttention, make_norm
+from backbones.parts import BlockConfig
 
-Grid = tuple[int, int]
 
-
-class LocalBranch(nn.Module):
-    """Depthwise convolution beside the mixer, each gated by one shared channel attention.
+class Beside(nn.Module):
+    """A second mixer beside the first, each gated by one shared channel attention.
 
     Source: EfficientVMamba, arXiv 2403.09977, section 3.3 (EVSS block).
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, config: MixerConfig, width: int, **place: Any) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, padding=1, groups=width)
-        self.norm = nn.BatchNorm2d(width)
-        self.project = nn.Conv2d(width, width, 1)
+        self.mixer = config.build(width, **place)
         self.attention = ChannelAttention(width)
 
     def forward(self, x: Tensor, mixed: Tensor, grid: Grid) -> Tensor:
-        """Join the mixer's output with the branch. Shapes: (B, L, C) each."""
-        local = x.unflatten(1, grid).permute(0, 3, 1, 2)
-        local = self.project(F.gelu(self.norm(self.conv(local))))
-        local = local.permute(0, 2, 3, 1).flatten(1, 2)
-        return self.attention(mixed) + self.attention(local)
+        """Join the first mixer's output with the second's. Shapes: (B, L, C) each."""
+        return self.attention(mixed) + self.attention(self.mixer(x, grid))
 
 
 class PostConv(nn.Module):
@@ -62,10 +59,10 @@ class Block(nn.Module):
         config: BlockConfig = placed.block
         width = placed.width
         self.norm1 = make_norm(config.norm, width)
-        self.mixer = build(
-            config.mixer, width, shift=placed.shift, class_token=class_token, depth=depth
-        )
-        self.local_branch = LocalBranch(width) if config.local_branch else None
+        place: dict[str, Any] = {"class_token": class_token, "depth": depth}
+        self.mixer = config.mixer.build(width, shift=placed.shift, **place)
+        beside = config.beside
+        self.beside = None if beside is None else Beside(beside, width, **place)
         if config.ffn is not None:
             self.norm2 = make_norm(config.norm or NormConfig(), width)
             self.mlp = Mlp(width, config.ffn.hidden(width))
@@ -81,8 +78,8 @@ class Block(nn.Module):
         """Refine tokens. Shapes: (B, L, C) in and out."""
         normed = self.norm1(x)
         mixed = self.mixer(normed, grid)
-        if self.local_branch is not None:
-            mixed = self.local_branch(normed, mixed, grid)
+        if self.beside is not None:
+            mixed = self.beside(normed, mixed, grid)
         x = x + self.drop_path(mixed)
         if self.mlp is not None:
             x = x + self.drop_path(self.mlp(self.norm2(x)))

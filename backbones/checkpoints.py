@@ -18,10 +18,10 @@ from torch import Tensor
 from backbones.catalog import load_config
 from backbones.errors import ConfigError
 from backbones.network import Backbone
-from backbones.official import official_names
-from backbones.official.names import Names, Source
+from backbones.official import family_of, official_names
+from backbones.official.names import Names, Renamed, Source
 
-EMA_WRAPPERS = ("model_ema", "state_dict_ema", "ema")
+EMA_WRAPPERS = ("model_ema", "state_dict_ema", "ema_model", "ema")
 WRAPPERS = ("model", "state_dict", "module")
 LISTED = 5
 """How many keys of each kind an error names."""
@@ -38,7 +38,7 @@ class _YacsNode:
 
 
 def load_official(
-    target: str | Path | Backbone, state_dict: Mapping[str, Any], *, ema: bool = True
+    target: str | Path | Backbone, state_dict: Mapping[str, Any], *, ema: bool | None = None
 ) -> Backbone:
     """Return a network with released weights, in evaluation.
 
@@ -46,19 +46,27 @@ def load_official(
         is loaded in place.
     state_dict: a released file's content; wrappers (model, state_dict, model_ema, `module.`) and
         older key generations are understood.
-    ema: take averaged weights where the file holds both.
-    Raises: ConfigError that lists missing, leftover and misshapen keys.
+    ema: take averaged weights where the file holds both; None takes those that its family's
+        published scores are of.
+    Raises: ConfigError that lists missing, leftover and misshapen keys, or for a config that
+        declares no family or one of another structure.
     """
     config = target.config if isinstance(target, Backbone) else load_config(target)
     names = official_names(config)
-    weights = _modern(unwrap(state_dict, ema=ema), names)
+    averaged = family_of(config).averaged if ema is None else ema
+    weights = _modern(unwrap(state_dict, ema=averaged), names)
     if isinstance(target, Backbone):
         model = target
     else:
         with torch.device("meta"):  # the weights come from the file: make none
             model = Backbone(config)
     shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    assert set(shapes) == set(names.sources), set(shapes) ^ set(names.sources)
+    if odd := sorted(set(shapes) ^ set(names.sources)):
+        raise ConfigError(
+            f"{config.name or 'this config'!r} declares family {config.family}, but "
+            f"{len(odd)} of its tensors do not match ({', '.join(odd[:LISTED])}); only the "
+            "published designs have official checkpoints"
+        )
     _check(weights, names, shapes, config.name or "model")
     ours = {key: _convert(source, weights, shapes[key]) for key, source in names.sources.items()}
     model.load_state_dict(ours, assign=not isinstance(target, Backbone))
@@ -87,14 +95,19 @@ def unwrap(content: Mapping[str, Any], *, ema: bool = True) -> dict[str, Tensor]
 
 
 def _modern(weights: dict[str, Tensor], names: Names) -> dict[str, Tensor]:
-    """Rename keys of older generations, and drop those that hold no weights."""
-    out = {}
-    for key, value in weights.items():
-        for old, new in names.renamed:
-            key = re.sub(old, new, key)
-        if not key.endswith(names.ignored or ("\0",)):
-            out[key] = value
-    return out
+    """Rename keys of older generations or other packages, and drop those without weights."""
+    weights = {k: v for k, v in weights.items() if not re.search(names.ignored, k)}
+    for sign, renamed in names.other:
+        if any(re.search(sign, key) for key in weights):
+            weights = {_renamed(key, renamed): value for key, value in weights.items()}
+    return weights
+
+
+def _renamed(key: str, renamed: Renamed) -> str:
+    for old, new in renamed:
+        if re.search(old, key):
+            return re.sub(old, new, key)
+    return key
 
 
 def _check(

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from backbones.counting import CONVENTIONS
 from backbones.errors import ConfigError
+from backbones.tally import CONVENTIONS
 from kernels import operators
 
 with warnings.catch_warnings():

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
-from timm.layers import trunc_normal_
+from timm.layers import lecun_normal_, trunc_normal_
 from torch import Tensor, nn
 
 LINEAR_STD = 0.02
@@ -13,10 +14,10 @@ DT_RANGE = (1e-3, 1e-1)
 """Range of the step sizes at the start: Mamba, arXiv 2312.00752, section 3.6."""
 
 
-def linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
+def linear(inputs: int, outputs: int, bias: bool = True, std: float = LINEAR_STD) -> nn.Linear:
     """Build a linear layer: normal of std 0.02 cut at +-2, bias 0 (Swin's rule)."""
     layer = nn.Linear(inputs, outputs, bias=bias)
-    trunc_normal_(layer.weight, std=LINEAR_STD)
+    trunc_normal_(layer.weight, std=std)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
     return layer
@@ -43,6 +44,18 @@ def step_bias(routes: int, inner: int) -> nn.Parameter:
     low, high = (math.log(bound) for bound in DT_RANGE)
     steps = torch.empty(routes, inner).uniform_(low, high).exp()
     return nn.Parameter(steps + torch.log(-torch.expm1(-steps)))
+
+
+def convolutions(model: nn.Module, rule: str) -> None:
+    """Start the 2-D convolutions of a network by a rule of `BackboneConfig.conv_init`."""
+    if rule == "torch":
+        return
+    start = lecun_normal_ if rule == "lecun" else partial(trunc_normal_, std=LINEAR_STD)
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d):
+            start(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 def scale_output(weight: Tensor, depth: int) -> None:

@@ -17,13 +17,12 @@ from torch.utils.checkpoint import checkpoint
 
 from backbones import initialization as init
 from backbones.blocks import Block
-from backbones.components import build
-from backbones.config import BackboneConfig, HeadConfig, PlacedBlock, resolve_blocks
-from backbones.counting import stem_grid
+from backbones.config import BackboneConfig, PlacedBlock, resolve_blocks
+from backbones.language import Grid
 from backbones.norms import make_norm
+from backbones.parts import HeadConfig
 from backbones.tables import side, table
 
-Grid = tuple[int, int]
 ROPE_BASE = 10000.0
 
 
@@ -47,6 +46,16 @@ def _rope_cos(*args: Any) -> np.ndarray:
 
 def _rope_sin(*args: Any) -> np.ndarray:
     return np.sin(_rope_angles(*args))
+
+
+def _first_names(_: nn.Module, state: dict[str, Any], prefix: str, *args: Any) -> None:
+    """Rename the keys of weights stored before orders and mixers were named in general."""
+    for key in list(state):
+        new = key.replace(".mixer.quadtree.", ".mixer.layout.")
+        new = new.replace(".local_branch.attention.", ".beside.attention.")
+        new = new.replace(".local_branch.", ".beside.mixer.")
+        if new != key:
+            state[new] = state.pop(key)
 
 
 class Stage(nn.Module):
@@ -79,12 +88,14 @@ class Head(nn.Module):
             norm = make_norm(config.norm, self.num_features)
             self.pre_logits = nn.Sequential(fc, nn.GELU(), norm)
         self.drop = nn.Dropout(drop_rate)
+        self.init_std = config.init_std
         self.reset(num_classes)
 
     def reset(self, num_classes: int) -> None:
         """Replace the classifier; 0 classes leave none."""
         known = next(self.parameters())
-        fc = init.linear(self.num_features, num_classes) if num_classes else nn.Identity()
+        std = self.init_std
+        fc = init.linear(self.num_features, num_classes, std=std) if num_classes else nn.Identity()
         self.fc = fc.to(known.device, known.dtype)
 
 
@@ -104,8 +115,8 @@ class Backbone(nn.Module):
         self.output_fmt = "NLC" if self.has_class_token else "NHWC"
         self.grad_checkpointing = False
         widths = [stage.width for stage in config.stages]
-        self.stem = build(config.stem, config.in_chans, widths[0])
-        self.reference_grid = stem_grid(config, (config.image_size, config.image_size))
+        self.stem = config.stem.build(config.in_chans, widths[0])
+        self.reference_grid = config.stem.grid((config.image_size, config.image_size))
         tokens = self.reference_grid[0] * self.reference_grid[1] + self.has_class_token
         learned = config.position == "learned"
         self.pos_embed = init.normal(1, tokens, widths[0]) if learned else None
@@ -115,12 +126,17 @@ class Backbone(nn.Module):
         rates = iter(np.linspace(0, config.drop_path_rate, depth).tolist())
         self.stages = nn.ModuleList()
         for i, (stage, blocks) in enumerate(zip(config.stages, placed)):
-            down = stage.downsample and build(stage.downsample, widths[i - 1], widths[i])
+            down = stage.downsample and stage.downsample.build(widths[i - 1], widths[i])
             self.stages.append(Stage(down, [self._block(b, depth, next(rates)) for b in blocks]))
         self.head = Head(config.head, widths[-1], config.num_classes, drop_rate)
         self.num_features = self.embed_dim = widths[-1]
         self.head_hidden_size = self.head.num_features
         self.feature_info = self._describe_features()
+        if config.conv_init is None:
+            init.convolutions(self.stem, config.stem.conv_init)
+        else:
+            init.convolutions(self, config.conv_init)
+        self.register_load_state_dict_pre_hook(_first_names)
 
     def _block(self, placed: PlacedBlock, depth: int, drop_path: float) -> Block:
         return Block(placed, depth=depth, drop_path=drop_path, class_token=self.has_class_token)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbones.config import NormConfig
 from backbones.initialization import linear
+from backbones.language import NormConfig
 
 
 def make_norm(config: NormConfig | None, width: int) -> nn.Module:

@@ -5,6 +5,7 @@ While a graph is compiled the size of the map is fixed, and a table is a constan
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Hashable
 from functools import cache
@@ -13,10 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter
 from torch import Tensor
 
-from backbones.order_config import ScanOrder
+from backbones.registry import ORDERS
 
 CACHED_TABLES = 1024
 """How many tables are kept: a network needs one or two for each of its blocks and image sizes."""
@@ -55,8 +55,8 @@ def table(
 
 
 @cache
-def _order(json: str) -> Any:
-    return TypeAdapter(ScanOrder).validate_json(json)
+def _order(text: str) -> Any:
+    return ORDERS.read(json.loads(text))
 
 
 def side(size: Any) -> int:

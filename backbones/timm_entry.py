@@ -1,4 +1,4 @@
-"""Every preset as a timm model, `scannas_<preset>`. Loaded when timm is; see `backbones`."""
+"""Every preset as a timm model: `import backbones.timm_entry` registers `scannas_<preset>`."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 
 from backbones.catalog import list_presets, load_config, override
+from backbones.official import family_of
 
 PREFIX = "scannas_"
 
 
 def _pretrained_cfg(preset: str) -> dict[str, Any]:
     config = load_config(preset)
-    first = {"overlap": "stem.conv1", "patchify": "stem.conv", "conv": "stem.convs.0"}
     return {
         "num_classes": config.num_classes,
         "input_size": (config.in_chans, config.image_size, config.image_size),
         "interpolation": "bicubic",
-        "crop_pct": 0.9,
+        "crop_pct": family_of(config).crop_pct,
         "mean": IMAGENET_DEFAULT_MEAN,
         "std": IMAGENET_DEFAULT_STD,
-        "first_conv": first[config.stem.kind],
+        "first_conv": config.stem.first_conv,
         "classifier": "head.fc",
     }
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
+
+from backbones.registry import Registry
 
 Loc = tuple[int | str, ...]
 M = TypeVar("M", bound=BaseModel)
@@ -119,65 +121,69 @@ def describe(exc: ValidationError, model: type[BaseModel], document: Document) -
     # An unknown key explains the missing one it was meant to be: report it first.
     problems = sorted(exc.errors(), key=lambda e: e["type"] != "extra_forbidden")
     first = problems[0]
-    loc = tuple(p for p in first["loc"] if not _is_union_tag(p, document.data, first["loc"]))
+    loc = _written(first["loc"], document.data)
     path = ".".join(str(p) for p in loc) or "(top level)"
     more = f" (+{len(problems) - 1} more)" if len(problems) > 1 else ""
     if first["type"] == "extra_forbidden":
-        near = _nearest_key(model, first["loc"])
+        near = _nearest_key(model, loc, document.data)
         return f"{document.where(loc)}: unknown key {path!r}{near}{more}"
-    reason = first["msg"].removeprefix("Value error, ")
+    rule = first["msg"].removeprefix("Value error, ")
     found = first.get("input")
-    shown = "" if isinstance(found, (dict, BaseModel)) else f" (found {found!r})"
+    told = isinstance(found, (dict, BaseModel)) or first["type"] == "unknown_kind"
+    shown = "" if told else f" (found {found!r})"
     if not loc:  # a rule between fields: its message begins with the path of the one to change
-        named = tuple(int(p) if p.isdigit() else p for p in reason.split()[0].strip(":").split("."))
-        return f"{document.where(named)}: {reason}{more}"
-    return f"{document.where(loc)}: {path}: {reason}{shown}{more}"
+        named = tuple(int(p) if p.isdigit() else p for p in rule.split()[0].strip(":").split("."))
+        return f"{document.where(named)}: {rule}{more}"
+    return f"{document.where(loc)}: {path}: {rule}{shown}{more}"
 
 
-def _is_union_tag(part: int | str, data: Any, loc: Loc) -> bool:
-    """Whether `part` is a discriminator that pydantic put in the path, not a written key."""
+def reason(error: ValueError) -> str:
+    """Return the first rule that an error of pydantic's, or a plain one, says was broken."""
+    if isinstance(error, ValidationError):
+        return error.errors()[0]["msg"].removeprefix("Value error, ")
+    return str(error)
+
+
+def _written(loc: Loc, data: Any) -> Loc:
+    """Return a path without the parts that pydantic adds for the members of a union."""
     node = data
-    for step in loc:
-        if isinstance(node, dict) and step in node:
-            node = node[step]
+    for depth, step in enumerate(loc):
+        if isinstance(node, dict) and data:
+            node = node.get(step)
         elif isinstance(node, list) and isinstance(step, int) and step < len(node):
             node = node[step]
-        elif isinstance(node, dict) and isinstance(step, str) and node.get("kind") == step:
-            if step is part:
-                return True
-        else:
-            return False
-    return False
+        elif data:
+            return loc[:depth]
+    return loc
 
 
-def _nearest_key(model: type[BaseModel], loc: Loc) -> str:
-    from typing import get_args
-
+def _nearest_key(model: type[BaseModel], loc: Loc, data: Any) -> str:
     candidates: list[type[BaseModel]] = [model]
-
-    def models_in(annotation: Any) -> list[type[BaseModel]]:
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            return [annotation]
-        return [m for arg in get_args(annotation) for m in models_in(arg)]
-
     for part in loc[:-1]:
-        tagged = [
-            m
-            for m in candidates
-            if "kind" in m.model_fields and m.model_fields["kind"].default == part
-        ]
-        if tagged:
-            candidates = tagged
-            continue
+        data = data.get(part) if isinstance(data, dict) else None
         inner = [
             m
             for c in candidates
             if part in c.model_fields
-            for m in models_in(c.model_fields[part].annotation)
+            for m in _models_in(_annotation(c.model_fields[str(part)]), data)
         ]
         candidates = inner or candidates
     keys = sorted({name for m in candidates for name in m.model_fields})
     near = difflib.get_close_matches(str(loc[-1]), keys, n=1, cutoff=0.5)
-    if near:
-        return f"; did you mean {near[0]!r}?"
-    return f"; valid keys are {', '.join(keys)}"
+    return f"; did you mean {near[0]!r}?" if near else f"; valid keys are {', '.join(keys)}"
+
+
+def _annotation(field: Any) -> Any:
+    return Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+
+
+def _models_in(annotation: Any, data: Any) -> list[type[BaseModel]]:
+    """Return the models that may stand where an annotation does; of parts, that of the kind."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    parts = get_args(annotation)
+    for registry in (getattr(getattr(p, "func", None), "__self__", None) for p in parts):
+        if isinstance(registry, Registry):
+            kind = data.get("kind") if isinstance(data, dict) else None
+            return [registry.load(kind)] if kind in registry.places else registry.classes()
+    return [m for part in parts for m in _models_in(part, data)]

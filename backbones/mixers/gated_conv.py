@@ -1,43 +1,65 @@
-"""Gated convolution: a state-space block without the state space (MambaOut)."""
+"""MambaOut's gated CNN: an SSM block without the SSM."""
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
-from timm.layers import trunc_normal_
-from torch import Tensor, nn
+from typing import Annotated, Any, ClassVar, Literal
 
-from backbones.config import GatedConvConfig
-from backbones.initialization import linear
+from pydantic import Field, PositiveInt, model_validator
+
+from backbones.language import Grid, require_odd
+from backbones.mixers.base import MixerConfig
+from backbones.tally import Tally
 
 
-class GatedConv(nn.Module):
-    """fc2(GELU(g) * [i, conv(v)]) with [g, i, v] = fc1(x).
+class GatedConvConfig(MixerConfig):
+    """Gated convolution.
 
-    Source: MambaOut, arXiv 2405.07992, algorithm 1; yuweihao/MambaOut @ 9f2f234.
+    expand: hidden / width. conv_ratio: convolved channels / width. kernel: depthwise kernel.
+    Source: MambaOut, arXiv 2405.07992, section 3.
     """
 
-    def __init__(self, config: GatedConvConfig, width: int, **place: object) -> None:
-        super().__init__()
-        hidden, convolved = config.hidden(width), config.convolved(width)
-        self.split = (hidden, hidden - convolved, convolved)
-        self.fc1 = linear(width, 2 * hidden)
-        self.conv = nn.Conv2d(
-            convolved, convolved, config.kernel, padding=config.kernel // 2, groups=convolved
-        )
-        self.fc2 = linear(hidden, width)
-        trunc_normal_(self.conv.weight, std=0.02)
-        nn.init.zeros_(self.conv.bias)
+    module: ClassVar[str] = "backbones.mixers.gated_conv_module:GatedConv"
 
-    def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Mix tokens. Shapes: (B, L, C) in and out, L = H * W."""
-        gate, plain, value = self.fc1(x).split(self.split, dim=-1)
-        value = value.unflatten(1, grid).permute(0, 3, 1, 2)
-        value = self.conv(value).permute(0, 2, 3, 1).flatten(1, 2)
-        gate = F.gelu(gate)
-        if torch.is_grad_enabled():
-            return self.fc2(gate * torch.cat((plain, value), dim=-1))
-        kept = plain.shape[-1]  # without gradients the gate is free to hold the product
-        gate[..., :kept].mul_(plain)
-        gate[..., kept:].mul_(value)
-        return self.fc2(gate)
+    kind: Literal["gated_conv"] = "gated_conv"
+    expand: Annotated[float, Field(gt=0)] = 8 / 3
+    conv_ratio: Annotated[float, Field(gt=0)] = 1.0
+    kernel: PositiveInt = 7
+
+    @model_validator(mode="after")
+    def _fits(self) -> GatedConvConfig:
+        if self.conv_ratio > self.expand:
+            raise ValueError(
+                f"conv_ratio {self.conv_ratio} exceeds expand {self.expand}; lower it to at most "
+                "expand"
+            )
+        require_odd(self.kernel)
+        return self
+
+    def hidden(self, width: int) -> int:
+        """Return the width of the gate and of the gated channels."""
+        return int(self.expand * width)
+
+    def convolved(self, width: int) -> int:
+        """Return how many of the gated channels are convolved."""
+        return int(self.conv_ratio * width)
+
+    def check_width(self, width: int) -> None:
+        """Raise ValueError for a block width that leaves nothing to convolve."""
+        if self.convolved(width) < 1:
+            raise ValueError(
+                f"width {width} x conv_ratio {self.conv_ratio} leaves no channel to convolve"
+            )
+
+    def canonical(self, width: int, *place: object) -> dict[str, Any]:
+        """Return ratios as channel counts."""
+        hidden, convolved = self.hidden(width), self.convolved(width)
+        return {
+            "kind": self.kind, "hidden": hidden, "convolved": convolved, "kernel": self.kernel
+        }  # fmt: skip
+
+    def cost(self, tally: Tally, width: int, grid: Grid, extra: int) -> None:
+        """Count two linear layers around a depthwise convolution."""
+        tokens, hidden, convolved = grid[0] * grid[1], self.hidden(width), self.convolved(width)
+        tally.linear("mixer.projections", width, 2 * hidden, tokens)
+        tally.conv("mixer.conv", convolved * self.kernel**2, convolved, tokens)
+        tally.linear("mixer.projections", hidden, width, tokens)

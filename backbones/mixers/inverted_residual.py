@@ -2,35 +2,56 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from typing import Annotated, Any, ClassVar, Literal
 
-from backbones.config import InvertedResidualConfig
+from pydantic import Field
+
+from backbones.language import Grid
+from backbones.mixers.base import MixerConfig
+from backbones.tally import Tally
 
 
-class InvertedResidual(nn.Module):
-    """1x1, depthwise 3x3, squeeze-excite, 1x1; BatchNorm after each convolution.
+class InvertedResidualConfig(MixerConfig):
+    """1x1, depthwise 3x3, squeeze-excite, 1x1, all with BN.
 
+    expand: channels of the depthwise convolution / width. se_ratio: squeezed / those.
     Source: TerryPei/EfficientVMamba @ 0bc5ee2.
     """
 
-    def __init__(self, config: InvertedResidualConfig, width: int, **place: object) -> None:
-        super().__init__()
-        hidden, squeezed = config.hidden(width), config.squeezed(width)
-        self.expand = nn.Conv2d(width, hidden, 1, bias=False)
-        self.norm1 = nn.BatchNorm2d(hidden)
-        self.conv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden, bias=False)
-        self.norm2 = nn.BatchNorm2d(hidden)
-        self.reduce = nn.Conv2d(hidden, squeezed, 1)
-        self.excite = nn.Conv2d(squeezed, hidden, 1)
-        self.project = nn.Conv2d(hidden, width, 1, bias=False)
-        self.norm3 = nn.BatchNorm2d(width)
+    module: ClassVar[str] = "backbones.mixers.inverted_residual_module:InvertedResidual"
 
-    def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Mix tokens. Shapes: (B, L, C) in and out, L = H * W."""
-        x = x.unflatten(1, grid).permute(0, 3, 1, 2)
-        x = F.relu(self.norm1(self.expand(x)))
-        x = F.relu(self.norm2(self.conv(x)))
-        scale = F.relu(self.reduce(x.mean((2, 3), keepdim=True)))
-        x = x * self.excite(scale).sigmoid()
-        return self.norm3(self.project(x)).permute(0, 2, 3, 1).flatten(1, 2)
+    kind: Literal["inverted_residual"] = "inverted_residual"
+    expand: Annotated[float, Field(gt=0)] = 4.0
+    se_ratio: Annotated[float, Field(gt=0, le=1)] = 0.125
+
+    def hidden(self, width: int) -> int:
+        """Return the width of the depthwise convolution."""
+        return int(self.expand * width)
+
+    def squeezed(self, width: int) -> int:
+        """Return the width of the squeeze-excite bottleneck."""
+        return int(self.se_ratio * self.hidden(width))
+
+    def check_width(self, width: int) -> None:
+        """Raise ValueError for a block width that leaves no squeezed channel."""
+        if self.squeezed(width) < 1:
+            raise ValueError(
+                f"width {width} x expand {self.expand} x se_ratio {self.se_ratio} leaves no channel"
+            )
+
+    def canonical(self, width: int, *place: object) -> dict[str, Any]:
+        """Return ratios as channel counts."""
+        hidden, squeezed = self.hidden(width), self.squeezed(width)
+        return {"kind": self.kind, "hidden": hidden, "squeezed": squeezed}
+
+    def cost(self, tally: Tally, width: int, grid: Grid, extra: int) -> None:
+        """Count three convolutions with their norms, and the squeeze-excite between."""
+        positions, hidden, squeezed = grid[0] * grid[1], self.hidden(width), self.squeezed(width)
+        tally.conv("mixer.projections", width * hidden, 0, positions)
+        tally.batch_norm("mixer.norm", hidden, positions)
+        tally.conv("mixer.conv", 9 * hidden, 0, positions)
+        tally.batch_norm("mixer.norm", hidden, positions)
+        tally.conv("mixer.attention", hidden * squeezed, squeezed, 1)
+        tally.conv("mixer.attention", squeezed * hidden, hidden, 1)
+        tally.conv("mixer.projections", hidden * width, 0, positions)
+        tally.batch_norm("mixer.norm", width, positions)

@@ -1,242 +1,222 @@
-"""Selective scan over the routes of a scan order: the mixer of every Mamba backbone.
-
-Tokens stay in memory order; the kernel reads them through an order table. Only a causal
-convolution along a route, and orders whose routes do not visit every token (atrous) or add
-tokens up (QuadMamba's released code), lay tokens out per route.
-"""
+"""Selective scan over the routes of a scan order."""
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+import math
+from typing import Annotated, Any, ClassVar, Literal
 
-from backbones import initialization as init
-from backbones.config import (
-    AtrousOrder,
-    FixedOrder,
-    QuadtreeOfficialOrder,
-    QuadtreeOrder,
-    SSMConfig,
-)
-from backbones.norms import ChannelAttention, make_norm
-from backbones.orders import inverse_table, move_codes, padded_tokens, route_table, subgrid_table
-from backbones.quadtree import OfficialQuadtree, Quadtree
-from backbones.tables import side, table
-from kernels import cross_scan
+from pydantic import Field, PositiveInt, model_validator
 
-Grid = tuple[int, int]
-BIDIRECTIONAL = FixedOrder(kind="bidirectional").model_dump_json()
+from backbones.language import Grid, Model, Norm, NormConfig, named, require_odd
+from backbones.mixers.base import MixerConfig
+from backbones.orders.base import Order
+from backbones.orders.raster import CrossOrder
+from backbones.orders.shift import Shift
+from backbones.tally import Tally
+from kernels import scan_flops
+
+QUIRKS = ("raster_steps", "double_dt_bias")
 
 
-class SSM(nn.Module):
-    """in projection, depthwise conv, SiLU, scans over K routes, merge, gate, out projection.
+class ConvConfig(Model):
+    """Depthwise convolution in front of the scan, followed by SiLU.
 
-    depth: blocks of the network. class_token: the last token is no part of the map.
-    shift: signs of the cyclic shift along (H, W).
-    Shapes of the weights: x_proj (P, R + 2N, E) in the order dt, B, C; dt_proj (P, E, R);
-    dt_bias, D (P, E); A_log (P, E, N), with P = 1 where routes share, else K.
-    Source: VMamba, arXiv 2401.10166, section 4.2, and the papers that `SSMConfig` names.
+    kind "2d": on the map, shared by the routes (VMamba). "causal": 1-D along each route, with
+    parameters of its own per route (Vim, LocalVim).
     """
 
-    def __init__(
-        self,
-        config: SSMConfig,
-        width: int,
-        *,
-        shift: tuple[int, int] | None = None,
-        class_token: bool = False,
-        depth: int = 1,
-    ) -> None:
-        super().__init__()
-        inner, rank, state = config.inner(width), config.rank(width), config.d_state
-        self.config, self.shift, self.class_token = config, shift, class_token
-        self.order, self.routes = config.order, config.order.num_routes
-        self.order_json = config.order.model_dump_json()
-        self.sizes = (rank, state, state)
-        sets = 1 if config.shared else self.routes
-        projected = inner if config.gate == "none" else 2 * inner
+    kind: Literal["2d", "causal"] = "2d"
+    kernel: PositiveInt = 3
+    bias: bool = False
 
-        self.in_proj = init.linear(width, projected, bias=config.proj_bias)
-        conv = config.conv
-        self.causal = conv is not None and conv.kind == "causal"
-        if conv is None:
-            self.conv = nn.Identity()
-        elif self.causal:
-            channels = self.routes * inner
-            self.conv = nn.Conv1d(channels, channels, conv.kernel, groups=channels, bias=conv.bias)
-        else:
-            self.conv = nn.Conv2d(
-                inner, inner, conv.kernel, padding=conv.kernel // 2, groups=inner, bias=conv.bias
+    @model_validator(mode="after")
+    def _centered(self) -> ConvConfig:
+        if self.kind == "2d":
+            require_odd(self.kernel)
+        return self
+
+
+class SSMConfig(MixerConfig):
+    """Selective scan (S6) over K routes of a scan order.
+
+    order: which routes. d_state: N. expand: inner width / width. dt_rank: R, "auto" is
+    ceil(width / 16). conv: depthwise conv before the scan, null for none (SiLU stays).
+    gate: "none"; "output" multiplies SiLU(z) after merge and out_norm (VMamba v0, PlainMamba);
+        "scan" multiplies it to each route inside the scan (Vim, LocalVim).
+    merge: how routes join: "sum", "mean" (Vim's division by two), "attention" (sum after one
+        channel attention shared by the routes, LocalMamba).
+    out_norm: LayerNorm over the inner width after the merge, null for none.
+    shared: all routes share x_proj, dt_proj, A and D (PlainMamba).
+    proj_bias: bias on the in and out projections (PlainMamba).
+    shift: cyclic shift before the scan, null for none.
+    init: "mamba" initializes dt so that softplus(bias) is in [1e-3, 1e-1]; "linear" leaves the
+        dt projection as any other linear layer, as LocalVim and PlainMamba do in effect.
+    direction_bias: adds a learned vector per movement direction to B (PlainMamba).
+    compat: quirks of PlainMamba's released code that its weights were trained with.
+        "raster_steps": delta, B and C of step t come from raster token t instead of the token
+        that step visits; "double_dt_bias": the dt bias enters twice.
+    Source: VMamba, arXiv 2401.10166; Mamba, arXiv 2312.00752, algorithm 2.
+    """
+
+    module: ClassVar[str] = "backbones.mixers.ssm_module:SSM"
+
+    kind: Literal["ssm"] = "ssm"
+    order: Order = CrossOrder()
+    d_state: Annotated[int, Field(ge=1, le=64)] = 1
+    expand: Annotated[float, Field(gt=0)] = 2.0
+    dt_rank: PositiveInt | Literal["auto"] = "auto"
+    conv: Annotated[ConvConfig, named("kind")] | None = ConvConfig()
+    gate: Literal["none", "output", "scan"] = "none"
+    merge: Literal["sum", "mean", "attention"] = "sum"
+    out_norm: Norm | None = NormConfig()
+    shared: bool = False
+    proj_bias: bool = False
+    shift: Shift | None = None
+    init: Literal["mamba", "linear"] = "mamba"
+    direction_bias: bool = False
+    compat: tuple[Literal["raster_steps", "double_dt_bias"], ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _first_spelling(cls, data: Any) -> Any:
+        """Read quirks that were once fields of their own."""
+        if not isinstance(data, dict) or not any(quirk in data for quirk in QUIRKS):
+            return data
+        kept = {key: value for key, value in data.items() if key not in QUIRKS}
+        bad = [q for q in QUIRKS if not isinstance(data.get(q, False), bool)]
+        if bad or "compat" in kept:
+            raise ValueError(f"{(bad or QUIRKS)[0]} is written `compat: [{(bad or QUIRKS)[0]}]`")
+        return {**kept, "compat": [quirk for quirk in QUIRKS if data.get(quirk)]}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SSMConfig:
+        order = self.order
+        for field in ("direction_bias", "raster_steps"):
+            asked = self.direction_bias if field == "direction_bias" else field in self.compat
+            if asked and not order.adjacent:
+                raise ValueError(
+                    f"{field} needs order snake (found {order.kind}); drop one of the two"
+                )
+        if self.shift and order.parts:
+            raise ValueError(f"shift has no meaning for order {order.kind}; remove it")
+        if self.causal and not order.fixed:
+            raise ValueError(
+                f"a causal conv follows fixed routes, not order {order.kind}; use conv 2d"
             )
-        if isinstance(self.order, QuadtreeOrder):
-            self.quadtree = Quadtree(self.order, inner)
-        elif isinstance(self.order, QuadtreeOfficialOrder):
-            self.quadtree = OfficialQuadtree(self.order, inner)
-        if config.init == "mamba":
-            self.x_proj = init.uniform(inner**-0.5, sets, sum(self.sizes), inner)
-            self.dt_proj = init.uniform(rank**-0.5, sets, inner, rank)
-            self.dt_bias = init.step_bias(sets, inner)
-        else:
-            self.x_proj = init.normal(sets, sum(self.sizes), inner)
-            self.dt_proj = init.normal(sets, inner, rank)
-            self.dt_bias = nn.Parameter(torch.zeros(sets, inner))
-        self.A_log = init.state_matrix(sets, inner, state)
-        self.D = nn.Parameter(torch.ones(sets, inner))
-        if config.direction_bias:
-            self.move_bias = init.normal(5, state)
-        if config.merge == "attention":
-            self.attention = ChannelAttention(inner)
-        self.out_norm = make_norm(config.out_norm, inner)
-        self.out_proj = init.linear(inner, width, bias=config.proj_bias)
-        if config.gate == "scan":  # Mamba's own blocks start their outputs smaller
-            init.scale_output(self.out_proj.weight, depth)
-            if config.init == "mamba":
-                self.in_proj.reset_parameters()
+        if self.merge == "attention" and not order.visits_all:
+            raise ValueError(
+                f"merge attention needs whole routes, which order {order.kind} has not; "
+                "use merge sum"
+            )
+        return self
 
-    def forward(self, x: Tensor, grid: Grid) -> Tensor:
-        """Mix tokens. Shapes: (B, L, C) in and out, L = H * W + class token."""
-        x, z = self.in_proj(x), None
-        if self.config.gate != "none":
-            x, z = x.chunk(2, dim=-1)
-        if not self.causal:
-            x = F.silu(self._conv_on_map(x, grid))
-        if isinstance(self.order, AtrousOrder):
-            y = self._scan_subgrids(x, grid)
-        elif isinstance(self.order, QuadtreeOfficialOrder):
-            y = self._scan_overlapping(x, grid)
-        else:
-            y = self._scan_routes(x, z, grid)
-        if self.config.gate == "scan" and not self.config.gates_in_scan:
-            y = y * F.silu(z)
-        y = self.out_norm(y)
-        if self.config.gate == "output":
-            y = y * F.silu(z)
-        return self.out_proj(y)
+    @property
+    def causal(self) -> bool:
+        """Whether the convolution follows the routes."""
+        return self.conv is not None and self.conv.kind == "causal"
 
-    def _conv_on_map(self, x: Tensor, grid: Grid) -> Tensor:
-        if isinstance(self.conv, nn.Identity):
-            return x
-        patches = x.unflatten(1, grid).permute(0, 3, 1, 2)
-        return self.conv(patches).permute(0, 2, 3, 1).flatten(1, 2)
+    @property
+    def gates_in_scan(self) -> bool:
+        """Whether the kernel applies the gate; orders that rearrange tokens apply it after."""
+        return self.gate == "scan" and self.order.visits_all
 
-    # -- routes that visit every token --
+    @property
+    def takes_class_token(self) -> bool:
+        """Whether tokens that are no part of the map may be mixed too."""
+        on_map = self.conv is not None and not self.causal
+        return self.order.fixed and not on_map and not self.direction_bias
 
-    def _scan_routes(self, x: Tensor, z: Tensor | None, grid: Grid) -> Tensor:
-        gate = None
-        if isinstance(self.order, QuadtreeOrder):
-            orders, gate = self.quadtree(x, grid, self.shift, self.config.shift)
-            if gate is not None:
-                x = x * gate
-            spare = 0
-        else:
-            orders = table(route_table, x.device, torch.int32, *self._table_args(grid))
-            spare = padded_tokens(self.order, *grid)
-        tokens = x.shape[1]
-        if spare:  # steps over padding insert nothing but let the state decay, as published
-            x = F.pad(x, (0, 0, 0, spare))
-        if self.causal:
-            x = self._conv_on_routes(x, grid)
-        inside = z if self.config.gates_in_scan else None
-        if spare and inside is not None:
-            inside = F.pad(inside, (0, 0, 0, spare))
-        merge = "none" if self.config.merge == "attention" else self.config.merge
-        y = self._scan(x, orders, inside, merge, grid)
-        if spare:
-            y = y.narrow(-2, 0, tokens)
-        if merge == "none":
-            y = self.attention(y).sum(1)
-        return y if gate is None else y * gate
+    @property
+    def scan_state(self) -> int:
+        """N of the selective scan."""
+        return self.d_state
 
-    def _table_args(self, grid: Grid) -> tuple[str | int, ...]:
-        """Return what `route_table` needs to know."""
-        down, right = 0, 0
-        if self.shift is not None:
-            fraction = self.config.shift.fraction
-            down, right = (sign * (n // fraction) for sign, n in zip(self.shift, grid))
-        return self.order_json, *grid, self.class_token, down, right
+    def turn(self, index: int, count: int) -> tuple[int, int] | None:
+        """Return the (H, W) signs of the cyclic shift of one block, or None."""
+        return None if self.shift is None else self.shift.resolve(index, count)
 
-    def _conv_on_routes(self, x: Tensor, grid: Grid) -> Tensor:
-        """Convolve along each route, causally. Shapes: (B, L, E) -> (B, K, L, E)."""
-        args = self._table_args(grid)
-        visits = table(route_table, x.device, torch.int64, *args)
-        back = table(inverse_table, x.device, torch.int64, *args)
-        kernel = self.conv.kernel_size[0]
-        # One index_select a route: their gradients add up in a fixed order.
-        along = torch.stack([x.index_select(1, row) for row in visits.unbind()], dim=2)
-        along = F.pad(along.flatten(2), (0, 0, kernel - 1, 0)).unsqueeze(2).permute(0, 3, 1, 2)
-        weight = self.conv.weight.unsqueeze(-1)
-        along = F.conv2d(along, weight, self.conv.bias, groups=self.conv.groups)
-        along = F.silu(along).permute(0, 2, 3, 1).reshape(x.shape[0], -1, x.shape[2])
-        steps = back * self.routes + torch.arange(self.routes, device=x.device).unsqueeze(1)
-        return along.index_select(1, steps.flatten()).unflatten(1, (self.routes, -1))
+    def inner(self, width: int) -> int:
+        """E, the number of scanned channels."""
+        return int(self.expand * width)
 
-    # -- routes over parts of the tokens, or over sums of them --
+    def rank(self, width: int) -> int:
+        """R, the rank of the dt projection."""
+        return math.ceil(width / 16) if self.dt_rank == "auto" else self.dt_rank
 
-    def _scan_subgrids(self, x: Tensor, grid: Grid) -> Tensor:
-        """Scan interleaved sub-grids, one a route, and put their tokens back."""
-        step = self.order.step
-        pad_h, pad_w = (-n % step for n in grid)
-        height, width = grid[0] + pad_h, grid[1] + pad_w
-        tokens = table(subgrid_table, x.device, torch.int64, self.order_json, height, width)
-        x = F.pad(x.unflatten(1, grid), (0, 0, 0, pad_w, 0, pad_h)).flatten(1, 2)
-        x = x.index_select(1, tokens.flatten()).unflatten(1, (self.routes, -1))
-        y = self._scan(x, None, None, "none", grid).flatten(1, 2)
-        y = y.index_select(1, tokens.flatten().argsort()).unflatten(1, (height, width))
-        return y[:, : grid[0], : grid[1]].flatten(1, 2)
+    def check_width(self, width: int) -> None:
+        """Raise ValueError for too few inner channels: predictors and attention divide theirs."""
+        least = 8 if self.merge == "attention" else self.order.least_channels
+        if self.inner(width) < least:
+            raise ValueError(
+                f"width {width} x expand {self.expand} leaves {self.inner(width)} inner channels; "
+                f"this mixer needs {least}"
+            )
 
-    def _scan_overlapping(self, x: Tensor, grid: Grid) -> Tensor:
-        """Scan QuadMamba's sequence, in which tokens of the chosen quadrant overlap others."""
-        sequence, restore = self.quadtree(x, grid, self.shift, self.config.shift)
-        length = side(sequence.shape[1])
-        orders = table(route_table, x.device, torch.int32, BIDIRECTIONAL, 1, length)
-        return restore(self._scan(sequence, orders, None, self.config.merge, grid))
+    def adapts_to(self, side: int) -> tuple[SSMConfig, list[str]]:
+        """Adapt order and shift to a small map."""
+        alone = [f"order {self.order.kind} cannot act on a single token"] if side == 1 else []
+        order, notes = self.order.adapts_to(side)
+        shift, more = (None, []) if self.shift is None else self.shift.adapts_to(side)
+        return self.model_copy(update={"order": order, "shift": shift}), alone + notes + more
 
-    # -- the scan --
+    def with_routes(self, routes: tuple[str, ...]) -> SSMConfig:
+        """Return the mixer with a stage's routes in place of its order's."""
+        return self.model_copy(update={"order": self.order.with_routes(routes)})
 
-    def _scan(
-        self, x: Tensor, orders: Tensor | None, z: Tensor | None, merge: str, grid: Grid
-    ) -> Tensor:
-        """Project x to steps, B and C and scan it.
+    def routes_key(self, routes: tuple[str, ...], grid: Grid) -> tuple[int, ...]:
+        """Return what of a stage's routes decides the cost."""
+        return self.order.routes_key(routes, grid)
 
-        Shapes: x (B, L, E) or (B, K, L, E); z (B, L, E); result by merge, as `cross_scan`.
-        """
-        if x.dim() == 3:
-            steps = F.linear(x, self.x_proj.flatten(0, 1))
-            steps = steps.unflatten(-1, (-1, sum(self.sizes))).transpose(1, 2)
-        else:
-            steps = torch.matmul(x, self.x_proj.transpose(1, 2))
-        dt, b, c = steps.split(self.sizes, dim=-1)
-        delta = torch.matmul(dt, self.dt_proj.transpose(1, 2))
-        bias = 2 * self.dt_bias if self.config.double_dt_bias else self.dt_bias
-        wide = torch.promote_types(self.A_log.dtype, torch.float32)
-        a, d = -self.A_log.to(wide).exp(), self.D
-        if self.config.shared and self.routes > 1:
-            delta, b, c = (t.expand(-1, self.routes, -1, -1) for t in (delta, b, c))
-            a, d, bias = (t.expand(self.routes, *t.shape[1:]) for t in (a, d, bias))
-        if self.config.raster_steps:
-            delta, b, c = self._by_step(delta, b, c, grid)
-        elif self.config.direction_bias:
-            b = b + self._moves(grid, by_step=False)
-        return cross_scan(
-            x, delta, a, b, c, d,
-            orders=orders, z=z, delta_bias=bias, delta_softplus=True, merge=merge,
-        )  # fmt: skip
+    def canonical(
+        self, width: int, shift: tuple[int, int] | None = None, class_token: bool = False
+    ) -> dict[str, Any]:
+        """Return plain data that is equal for mixers of the same function."""
+        gate, merge = self.gate, self.merge
+        if gate == "scan" and merge != "attention" and self.out_norm is None:
+            gate = "output"  # gating each summand or the sum is the same
+        if merge == "mean" and (self.order.num_routes == 1 or self.order.parts):
+            merge = "sum"  # nothing to average: one route, or routes over parts of the map
+        return {
+            "kind": self.kind,
+            "order": self.order.canonical(class_token),
+            "d_state": self.d_state,
+            "inner": self.inner(width),
+            "rank": self.rank(width),
+            "conv": None if self.conv is None else self.conv.model_dump(mode="json"),
+            "gate": gate,
+            "merge": merge,
+            "out_norm": None if self.out_norm is None else self.out_norm.model_dump(mode="json"),
+            "shared": self.shared and self.order.num_routes > 1,
+            "proj_bias": self.proj_bias,
+            "shift": None if not shift or self.shift is None else [*shift, self.shift.fraction],
+            "direction_bias": self.direction_bias,
+            **{quirk: quirk in self.compat for quirk in QUIRKS},
+        }
 
-    def _by_step(self, delta: Tensor, b: Tensor, c: Tensor, grid: Grid) -> tuple[Tensor, ...]:
-        """Give step t of a route the delta, B and C of raster token t (PlainMamba's code)."""
-        back = table(inverse_table, delta.device, torch.int64, *self._table_args(grid))
-        if self.config.direction_bias:
-            b = b + self._moves(grid, by_step=True)
-        return tuple(
-            torch.stack([t[:, k].index_select(1, row) for k, row in enumerate(back)], dim=1)
-            for t in (delta, b, c)
-        )
-
-    def _moves(self, grid: Grid, by_step: bool) -> Tensor:
-        """Return the learned vector of the move into each step. Shapes: (K, L, N)."""
-        codes = table(move_codes, self.move_bias.device, torch.int64, *grid)
-        if not by_step:
-            args = self._table_args(grid)
-            codes = codes.gather(1, table(inverse_table, codes.device, torch.int64, *args))
-        return self.move_bias[codes]
+    def cost(self, tally: Tally, width: int, grid: Grid, extra: int) -> None:
+        """Count projections, convolution, scans and merge."""
+        order, inner, rank, state = self.order, self.inner(width), self.rank(width), self.d_state
+        routes, positions = order.num_routes, grid[0] * grid[1]
+        tokens, length = positions + extra, order.length(grid) + extra
+        gates = 1 if self.gate == "none" else 2
+        tally.linear("mixer.projections", width, gates * inner, tokens, bias=self.proj_bias)
+        if self.conv is not None and self.causal:
+            weight = routes * inner * self.conv.kernel
+            tally.conv("mixer.conv", weight, routes * inner * self.conv.bias, length)
+        elif self.conv is not None:
+            weight = inner * self.conv.kernel**2
+            tally.conv("mixer.conv", weight, inner * self.conv.bias, positions)
+        order.cost(tally, inner, grid)
+        sets = 1 if self.shared else routes
+        # Routes that read their own input project it each, even with shared weights.
+        uses = routes if self.causal or order.parts else sets
+        per_set = inner * (rank + 2 * state) + inner * rank
+        tally.add("mixer.steps", sets * (per_set + inner), uses * per_set * length)
+        if self.direction_bias:
+            tally.add("mixer.steps", 5 * state)
+        scan = scan_flops(length, inner, state, routes, tally.convention, self.gates_in_scan)
+        tally.add("mixer.scan", sets * (inner * state + inner), scan)
+        if self.merge == "attention":
+            tally.channel_attention("mixer.attention", inner, tokens, uses=routes)
+        tally.norm("mixer.norm", self.out_norm, inner, tokens)
+        tally.linear("mixer.projections", inner, width, tokens, bias=self.proj_bias)

@@ -1,11 +1,13 @@
 """How each family's released weights name what our networks hold; no torch here.
 
-A family is a function from a config to `Names`: one source for every key of our state dict.
+A family is what a preset declares: a function from its config to `Names`, one source for every
+key of our state dict, and what its authors evaluated with.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from backbones.config import BackboneConfig
 from backbones.errors import ConfigError
@@ -14,28 +16,47 @@ from backbones.official.names import Names
 from backbones.official.plain import local_vim, plainmamba, vim
 from backbones.official.vmamba import vmamba
 
-FAMILIES: dict[str, Callable[[BackboneConfig], Names]] = {
-    "vmamba": vmamba,
-    "quadmamba": vmamba,
-    "local_vssm": vmamba,
-    "efficient_vmamba": vmamba,
-    "vim": vim,
-    "local_vim": local_vim,
-    "plainmamba": plainmamba,
-    "mambaout": mambaout,
+
+@dataclass(frozen=True)
+class Family:
+    """Released weights of one code base.
+
+    averaged: whether the published score is that of the averaged weights, where a file holds
+    both. crop_pct: side of the evaluated crop / side that images are resized to.
+    """
+
+    names: Callable[[BackboneConfig], Names]
+    averaged: bool = True
+    crop_pct: float = 224 / 256
+
+
+FAMILIES: dict[str, Family] = {
+    "vmamba": Family(vmamba),
+    # Vim's main.py keeps the epoch at which the raw weights score best.
+    "vim": Family(vim, averaged=False),
+    "local_vim": Family(local_vim),
+    "plainmamba": Family(plainmamba),
+    "mambaout": Family(mambaout, crop_pct=1.0),
 }
 
 
-def official_names(config: BackboneConfig) -> Names:
-    """Return the names of the family that a preset's config belongs to.
+def family_of(config: BackboneConfig) -> Family:
+    """Return the family that a config declares.
 
-    Raises: ConfigError for a config that is not made from a preset.
+    Raises: ConfigError for a config that declares none, or one that is not known.
     """
-    name = config.name or ""
-    matching = [family for family in FAMILIES if name.startswith(family + "_")]
-    if not matching:
-        raise ConfigError(
-            f"{name or 'this config'!r} has no official checkpoints; name a preset of "
-            f"{', '.join(FAMILIES)}"
-        )
-    return FAMILIES[max(matching, key=len)](config)
+    if config.family in FAMILIES:
+        return FAMILIES[config.family]
+    found = "declares no family" if config.family is None else f"declares family {config.family!r}"
+    raise ConfigError(
+        f"{config.name or 'this config'!r} {found}, so it has no official checkpoints; families "
+        f"are {', '.join(FAMILIES)}"
+    )
+
+
+def official_names(config: BackboneConfig) -> Names:
+    """Return the names of the released weights of a config's family.
+
+    Raises: ConfigError as `family_of`, and for a config with parts that the family has not.
+    """
+    return family_of(config).names(config)

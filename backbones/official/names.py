@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, TypeVar
+
+from backbones.errors import ConfigError
 
 Shape = tuple[int, ...]
 How = Literal["same", "routes", "stack", "concat", "class_last"]
+
+Renamed = tuple[tuple[str, str], ...]
+"""Patterns and replacements: each key takes the first that fits."""
+
+T = TypeVar("T")
 
 WEIGHT_BIAS = ("weight", "bias")
 BATCH_NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
@@ -39,13 +46,13 @@ class Source:
 class Names:
     """The names of one network's tensors.
 
-    sources: our key -> source. renamed: prefixes of older key generations -> today's.
-    ignored: endings of keys that hold no weights of ours.
+    sources: our key -> source. other: patterns that tell files of another naming, and their
+    renamings -> the official one. ignored: a pattern of keys that hold no weights of ours.
     """
 
     sources: dict[str, Source] = field(default_factory=dict)
-    renamed: tuple[tuple[str, str], ...] = ()
-    ignored: tuple[str, ...] = ()
+    other: tuple[tuple[str, Renamed], ...] = ()
+    ignored: str = r"(?!)"
 
     def same(self, ours: str, theirs: str, parts: tuple[str, ...] = WEIGHT_BIAS) -> None:
         """Map a layer's tensors one to one."""
@@ -55,3 +62,12 @@ class Names:
     def one(self, ours: str, *theirs: str, how: How = "same") -> None:
         """Map one tensor."""
         self.sources[ours] = Source(theirs, how)
+
+
+def of_kind(table: dict[str, T], part: Any, family: str) -> T:
+    """Return what a family's table says of a part; ConfigError for one that it never had."""
+    if part.kind not in table:
+        raise ConfigError(
+            f"{family} was released with {' or '.join(table)}, not {part.kind}; no weights fit"
+        )
+    return table[part.kind]

@@ -5,8 +5,10 @@ Sources: hustvl/Vim @ dd0358a, hunto/LocalMamba @ 75e5d1f, ChenhongyiYang/PlainM
 
 from __future__ import annotations
 
-from backbones.config import BackboneConfig, ConvStem, SSMConfig, resolve_blocks
-from backbones.official.names import BATCH_NORM, WEIGHT_BIAS, Names
+from typing import Any
+
+from backbones.config import BackboneConfig, resolve_blocks
+from backbones.official.names import BATCH_NORM, WEIGHT_BIAS, Names, of_kind
 from backbones.official.vmamba import attention
 
 
@@ -53,10 +55,10 @@ def vim(config: BackboneConfig) -> Names:
 def local_vim(config: BackboneConfig) -> Names:
     """Return the names of a LocalVim; the routes' carry their place in the layer's list."""
     names = _sequence(config)
-    names.ignored = ("rope.freqs_cos", "rope.freqs_sin")  # computed, not learned
+    names.ignored = r"rope\.freqs_(cos|sin)$"  # computed, not learned
     for b, placed in enumerate(resolve_blocks(config)[0]):
-        assert isinstance(placed.block.mixer, SSMConfig)
-        endings = [f"_{k}" for k in range(placed.block.mixer.order.num_routes)]
+        mixer: Any = of_kind({"ssm": placed.block.mixer}, placed.block.mixer, "LocalVim")
+        endings = [f"_{k}" for k in range(mixer.order.num_routes)]
         ours, theirs = f"stages.0.blocks.{b}.mixer", f"layers.{b}.mixer"
         _routes(names, ours, theirs, [f"A_log{end}" for end in endings], endings)
         attention(names, f"{ours}.attention", f"{theirs}.attn")
@@ -65,14 +67,16 @@ def local_vim(config: BackboneConfig) -> Names:
 
 def plainmamba(config: BackboneConfig) -> Names:
     """Return the names of a PlainMamba; its routes share what others own."""
-    names, stem = Names(), "backbone.patch_embed"
-    assert isinstance(config.stem, ConvStem)
-    for i in range(config.stem.convs + 1):
-        theirs = f"{stem}.stem." if i == 0 else f"{stem}.convs."
+    # L2 and L3 hold a second set, `ema_*`: their hook saves files while the averaged weights
+    # stand in the network and the raw ones in those buffers.
+    names, where = Names(ignored=r"^ema_"), "backbone.patch_embed"
+    stem: Any = of_kind({"conv": config.stem}, config.stem, "PlainMamba")
+    for i in range(stem.convs + 1):
+        theirs = f"{where}.stem." if i == 0 else f"{where}.convs."
         first = 0 if i == 0 else 3 * (i - 1)
         names.one(f"stem.convs.{i}.weight", f"{theirs}{first}.weight")
         names.same(f"stem.norms.{i}", f"{theirs}{first + 1}", BATCH_NORM)
-    names.same("stem.project", f"{stem}.projection")
+    names.same("stem.project", f"{where}.projection")
     names.one("pos_embed", "backbone.pos_embed")
     for b, placed in enumerate(resolve_blocks(config)[0]):
         ours, theirs = f"stages.0.blocks.{b}", f"backbone.layers.{b}"

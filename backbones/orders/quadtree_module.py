@@ -15,12 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbones.config import QuadtreeOfficialOrder, QuadtreeOrder, ShiftConfig
 from backbones.initialization import linear
-from backbones.tables import table
+from backbones.language import Grid
+from backbones.orders.base import route_table
+from backbones.orders.layouts import Laid, Sign
+from backbones.orders.quadtree import OFFICIAL_WINDOWS, QuadtreeOfficialOrder, QuadtreeOrder
+from backbones.orders.raster import BidirectionalOrder
+from backbones.orders.shift import ShiftConfig
+from backbones.tables import side, table
 
-Grid = tuple[int, int]
-Sign = tuple[int, int]
+BIDIRECTIONAL = BidirectionalOrder().model_dump_json()
 
 
 class LocalityPredictor(nn.Module):
@@ -133,6 +137,11 @@ class Quadtree(nn.Module):
         self.order, self.order_json = order, order.model_dump_json()
         self.predictor = LocalityPredictor(inner, order.context)
 
+    def lay_out(self, x: Tensor, grid: Grid, sign: Sign | None, shift: ShiftConfig | None) -> Laid:
+        """Gate the tokens; the orders are those of each image."""
+        orders, gate = self(x, grid, sign, shift)
+        return Laid(x if gate is None else x * gate, orders, lambda y: y, gate)
+
     def forward(
         self, x: Tensor, grid: Grid, sign: Sign | None, shift: ShiftConfig | None
     ) -> tuple[Tensor, Tensor | None]:
@@ -142,10 +151,8 @@ class Quadtree(nn.Module):
             gate (B, L, 1).
         """
         score = self.predictor(x, grid)
-        down, right = 0, 0
-        if sign is not None and shift is not None:
-            down, right = (s * (n // shift.fraction) for s, n in zip(sign, grid))
-        args = (self.order_json, *grid, down, right)
+        roll = (0, 0) if sign is None or shift is None else shift.roll(sign, grid)
+        args = (self.order_json, *grid, *roll)
         orders = table(_orders, x.device, torch.int32, *args)
         slots = table(_slots, x.device, torch.int64, *args)
         order, gate = orders[0].expand(x.shape[0], -1), None
@@ -209,6 +216,13 @@ class OfficialQuadtree(nn.Module):
         super().__init__()
         self.predictor = LocalityPredictor(inner, order.context)
 
+    def lay_out(self, x: Tensor, grid: Grid, sign: Sign | None, shift: ShiftConfig | None) -> Laid:
+        """Lay the overlapping sequence out, to be walked both ways."""
+        sequence, restore = self(x, grid, sign, shift)
+        length = side(sequence.shape[1])
+        orders = table(route_table, x.device, torch.int32, BIDIRECTIONAL, 1, length)
+        return Laid(sequence, orders, restore)
+
     def forward(
         self, x: Tensor, grid: Grid, sign: Sign | None, shift: ShiftConfig | None
     ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
@@ -216,7 +230,7 @@ class OfficialQuadtree(nn.Module):
 
         Shapes: x (B, L, E); sequence (B, L', E), L' tokens of the padded map.
         """
-        height, width = (-(-n // 4) * 4 for n in grid)
+        height, width = (-(-n // OFFICIAL_WINDOWS) * OFFICIAL_WINDOWS for n in grid)
         padded = (height, width)
         x = F.pad(x.unflatten(1, grid), (0, 0, 0, width - grid[1], 0, height - grid[0]))
         score = self.predictor(x.flatten(1, 2), padded)

@@ -1,0 +1,1 @@
+"""Scan orders: which tokens the routes of a selective scan visit, step by step."""

@@ -1,0 +1,77 @@
+"""How tokens are laid out for a scan, and how a scanned sequence is put back on the map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from backbones.language import Grid
+from backbones.orders.atrous import STEP, AtrousOrder, subgrid_table
+from backbones.orders.base import GridOrder, route_table
+from backbones.orders.shift import ShiftConfig
+from backbones.tables import side, table
+
+Sign = tuple[int, int]
+
+
+class Laid(NamedTuple):
+    """Tokens as a scan takes them.
+
+    sequence: (B, L, E), or (B, K, L, E) where each route reads tokens of its own. orders: as
+    `kernels.cross_scan` takes them. restore: puts (..., L, E) back on the map. gate: (B, L, 1),
+    multiplied to the merged output, or None.
+    """
+
+    sequence: Tensor
+    orders: Tensor | None
+    restore: Callable[[Tensor], Tensor]
+    gate: Tensor | None = None
+
+
+class Tabled(nn.Module):
+    """Routes from a table that the grid gives; padding stands after the tokens."""
+
+    def __init__(self, order: GridOrder, inner: int) -> None:
+        super().__init__()
+        self.order, self.order_json = order, order.model_dump_json()
+
+    def lay_out(
+        self, x: Tensor, grid: Grid, sign: Sign | None, shift: ShiftConfig | None
+    ) -> Laid:
+        """Pad the tokens that the routes walk over; they stay in memory order."""
+        tokens, spare = side(x.shape[1]), self.order.spare(grid)
+        class_token = tokens != grid[0] * grid[1]
+        roll = (0, 0) if sign is None or shift is None else shift.roll(sign, grid)
+        args = (self.order_json, *grid, class_token, *roll)
+        orders = table(route_table, x.device, torch.int32, *args)
+        if not spare:
+            return Laid(x, orders, lambda y: y)
+        # Steps over padding insert nothing but let the state decay, as published.
+        return Laid(F.pad(x, (0, 0, 0, spare)), orders, lambda y: y.narrow(-2, 0, tokens))
+
+
+class Subgrids(nn.Module):
+    """Interleaved sub-grids, one a route."""
+
+    def __init__(self, order: AtrousOrder, inner: int) -> None:
+        super().__init__()
+
+    def lay_out(
+        self, x: Tensor, grid: Grid, sign: Sign | None, shift: ShiftConfig | None
+    ) -> Laid:
+        """Give each route the tokens of its sub-grid."""
+        pad_h, pad_w = (-n % STEP for n in grid)
+        height, width = grid[0] + pad_h, grid[1] + pad_w
+        tokens = table(subgrid_table, x.device, torch.int64, height, width)
+        x = F.pad(x.unflatten(1, grid), (0, 0, 0, pad_w, 0, pad_h)).flatten(1, 2)
+        x = x.index_select(1, tokens.flatten()).unflatten(1, (STEP**2, -1))
+
+        def restore(y: Tensor) -> Tensor:
+            y = y.flatten(1, 2).index_select(1, tokens.flatten().argsort())
+            return y.unflatten(1, (height, width))[:, : grid[0], : grid[1]].flatten(1, 2)
+
+        return Laid(x, None, restore)

@@ -1,0 +1,148 @@
+"""The parts of a network around its mixers: blocks and the head."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from backbones.language import Grid, Model, Norm, NormConfig
+from backbones.mixers.base import Mixer
+from backbones.mixers.local_conv import LocalConvConfig
+from backbones.mixers.ssm import SSMConfig
+from backbones.tally import Tally
+
+
+class FFNConfig(Model):
+    """Linear, GELU, linear, with biases; hidden = int(width * ratio)."""
+
+    ratio: Annotated[float, Field(gt=0)] = 4.0
+
+    def hidden(self, width: int) -> int:
+        """Return the inner width."""
+        return int(self.ratio * width)
+
+
+class BlockConfig(Model):
+    """One residual block: x + mixer(norm(x)), then x + ffn(norm(x)) if there is one.
+
+    norm: of both branches; null for mixers that normalize inside (inverted_residual).
+    beside: a second mixer of the same tokens; both outputs pass one shared channel attention and
+        are summed (EfficientVMamba's `local_conv`).
+    post_conv: replaces x by GELU(BN(depthwise 3x3(x))) after the block (PlainMamba-L1, block 0).
+    """
+
+    norm: Norm | None = NormConfig()
+    mixer: Mixer = SSMConfig()
+    ffn: FFNConfig | None = None
+    beside: Mixer | None = None
+    post_conv: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _first_spelling(cls, data: Any) -> Any:
+        """Read `local_branch: true`, once the only mixer that could stand beside another."""
+        if not isinstance(data, dict) or "local_branch" not in data:
+            return data
+        kept = {key: value for key, value in data.items() if key != "local_branch"}
+        if not isinstance(data["local_branch"], bool) or "beside" in kept:
+            raise ValueError("local_branch is written `beside: local_conv`")
+        return {**kept, "beside": "local_conv"} if data["local_branch"] else kept
+
+    def check(self, width: int, class_token: bool) -> None:
+        """Raise ValueError where the block cannot work at a width, or beside a class token."""
+        for mixer in filter(None, (self.mixer, self.beside)):
+            mixer.check_width(width)
+            if class_token and (self.post_conv or self.beside or not mixer.takes_class_token):
+                raise ValueError(
+                    f"a class token is no part of the map, and a block of mixer {mixer.kind} "
+                    "works on the map; use ssm with a fixed or window order and conv causal or "
+                    "null"
+                )
+        if self.beside is not None and self.beside.turn(1, 0):
+            raise ValueError("beside: a shift is taken from the mixer only; remove it there")
+        if self.beside is not None and width < 8:
+            raise ValueError(f"beside (local_branch) needs width 8 or more (found {width})")
+        if self.ffn is not None and self.ffn.hidden(width) < 1:
+            raise ValueError(f"ffn ratio {self.ffn.ratio} leaves no hidden channel")
+
+    def adapts_to(self, side: int) -> tuple[BlockConfig, list[str]]:
+        """Return what stands for this block on a small map, and what cannot act there."""
+        mixer, notes = self.mixer.adapts_to(side)
+        beside, more = (None, []) if self.beside is None else self.beside.adapts_to(side)
+        return self.model_copy(update={"mixer": mixer, "beside": beside}), notes + more
+
+    def canonical(
+        self, width: int, shift: tuple[int, int] | None, class_token: bool
+    ) -> dict[str, Any]:
+        """Return plain data that is equal for blocks of the same function."""
+        beside: Any = self.beside is not None
+        if self.beside is not None and self.beside != LocalConvConfig():
+            beside = self.beside.canonical(width)
+        return {
+            "norm": None if self.norm is None else self.norm.model_dump(mode="json"),
+            "mixer": self.mixer.canonical(width, shift, class_token),
+            "ffn": None if self.ffn is None else self.ffn.hidden(width),
+            "local_branch": beside,
+            "post_conv": self.post_conv,
+        }
+
+    def cost(self, tally: Tally, width: int, grid: Grid, extra: int) -> None:
+        """Count norms, mixers, FFN and convolution."""
+        positions = grid[0] * grid[1]
+        tokens = positions + extra
+        tally.norm("norm", self.norm, width, tokens)
+        self.mixer.cost(tally, width, grid, extra)
+        if self.beside is not None:
+            self.beside.cost(tally, width, grid, extra)
+            tally.channel_attention("beside", width, tokens, uses=2)
+        if self.ffn is not None:
+            hidden = self.ffn.hidden(width)
+            tally.norm("norm", self.norm or NormConfig(), width, tokens)
+            tally.linear("ffn", width, hidden, tokens)
+            tally.linear("ffn", hidden, width, tokens)
+        if self.post_conv:
+            tally.conv("post_conv", 9 * width, 0, positions)
+            tally.batch_norm("post_conv", width, positions)
+
+
+class HeadConfig(Model):
+    """Classifier.
+
+    pool: "mean" over the map, or "token": the class token. norm_first: the norm acts at every
+    position before pooling (VMamba) or on the pooled vector (MambaOut). mlp_ratio: hidden layer
+    of that ratio with GELU and norm before the classifier (MambaOut), null for none. init_std:
+    deviation of the classifier's weights at the start; no part of the fingerprint.
+    """
+
+    pool: Literal["mean", "token"] = "mean"
+    norm: Norm = NormConfig()
+    norm_first: bool = True
+    mlp_ratio: Annotated[float, Field(gt=0)] | None = None
+    init_std: Annotated[float, Field(gt=0)] = 0.02
+
+    def hidden(self, width: int) -> int:
+        """Return the width of the hidden layer, for a head that has one."""
+        assert self.mlp_ratio is not None
+        return int(self.mlp_ratio * width)
+
+    def canonical(self, width: int) -> dict[str, Any]:
+        """Return plain data that is equal for heads of the same function."""
+        head = self.model_dump(mode="json", exclude={"mlp_ratio", "init_std"})
+        if self.mlp_ratio is not None:
+            head["mlp_hidden"] = self.hidden(width)
+        if self.pool == "token":  # one token's norm is the same before or after picking it
+            del head["norm_first"]
+        return head
+
+    def cost(self, tally: Tally, width: int, tokens: int, num_classes: int) -> None:
+        """Count norms and layers."""
+        each = self.norm_first and self.pool == "mean"
+        tally.norm("head", self.norm, width, tokens if each else 1)
+        if self.mlp_ratio is not None:
+            hidden = self.hidden(width)
+            tally.linear("head", width, hidden, 1)
+            tally.norm("head", self.norm, hidden, 1)
+            width = hidden
+        if num_classes:
+            tally.linear("head", width, num_classes, 1)
