@@ -132,9 +132,7 @@ class SSM(nn.Module):
         steps = back * self.routes + torch.arange(self.routes, device=x.device).unsqueeze(1)
         return along.index_select(1, steps.flatten()).unflatten(1, (self.routes, -1))
 
-    def _scan(
-        self, x: Tensor, orders: Tensor | None, z: Tensor | None, grid: Grid
-    ) -> Tensor:
+    def _scan(self, x: Tensor, orders: Tensor | None, z: Tensor | None, grid: Grid) -> Tensor:
         """Project x to steps, B and C, scan it and merge the routes where that is a sum.
 
         Shapes: x (B, L, E) or (B, K, L, E); z (B, L, E); result as x, or (B, K, L, E).

@@ -39,9 +39,7 @@ class Tabled(nn.Module):
         super().__init__()
         self.order, self.order_json = order, order.model_dump_json()
 
-    def lay_out(
-        self, x: Tensor, grid: Grid, sign: Sign | None, shift: ShiftConfig | None
-    ) -> Laid:
+    def lay_out(self, x: Tensor, grid: Grid, sign: Sign | None, shift: ShiftConfig | None) -> Laid:
         """Pad the tokens that the routes walk over; they stay in memory order."""
         tokens, spare = side(x.shape[1]), self.order.spare(grid)
         class_token = tokens != grid[0] * grid[1]
@@ -60,9 +58,7 @@ class Subgrids(nn.Module):
     def __init__(self, order: AtrousOrder, inner: int) -> None:
         super().__init__()
 
-    def lay_out(
-        self, x: Tensor, grid: Grid, sign: Sign | None, shift: ShiftConfig | None
-    ) -> Laid:
+    def lay_out(self, x: Tensor, grid: Grid, sign: Sign | None, shift: ShiftConfig | None) -> Laid:
         """Give each route the tokens of its sub-grid."""
         pad_h, pad_w = (-n % STEP for n in grid)
         height, width = grid[0] + pad_h, grid[1] + pad_w

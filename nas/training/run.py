@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from backbones.config import BackboneConfig, SSMConfig
+from backbones.config import BackboneConfig
 from nas.study.outcomes import NanLoss
 from nas.study.recipe import Recipe
 from nas.training import checkpoints
@@ -82,8 +82,8 @@ def train_proxy(
     scaled, notes = proxy_config(config, recipe, data.num_classes, data.in_chans)
     cost = backbones.cost(scaled, image_size=recipe.image_size)
     dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
-    states = [b.mixer.d_state for b in scaled.blocks.values() if isinstance(b.mixer, SSMConfig)]
-    backend = kernels.resolve_backend(torch.device(device), dtype, state=max(states, default=1))
+    states = [b.mixer.scan_state for b in scaled.blocks.values()]
+    backend = kernels.resolve_backend(torch.device(device), dtype, state=max(1, *states))
     key = {
         "config": scaled.fingerprint(),
         "recipe": recipe.fingerprint(),

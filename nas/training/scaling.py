@@ -12,28 +12,13 @@ from __future__ import annotations
 
 import math
 import string
-from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
-from backbones.config import (
-    AtrousOrder,
-    BackboneConfig,
-    BlockConfig,
-    ConvStem,
-    FixedOrder,
-    OverlapStem,
-    PatchifyStem,
-    QuadtreeOfficialOrder,
-    QuadtreeOrder,
-    ScanOrder,
-    ShiftConfig,
-    SSMConfig,
-    StageConfig,
-    Stem,
-    WindowOrder,
-)
+from backbones.config import BackboneConfig, StageConfig
 from backbones.counting import cost
+from backbones.parts import BlockConfig
+from backbones.stems import StemConfig
 from nas.study.recipe import Recipe
 from search_spaces.errors import UnreachableError
 from search_spaces.fit import Band, fit_widths, with_widths
@@ -48,10 +33,6 @@ REFERENCE_SIZE = 224
 # How far below its share a network may land: as near as multiples of the step allow.
 _SLACKS = (0.03, 0.1, 0.3)
 
-_CONV_STEM_HIDDEN = 16  # of a convolutional stem: its cost hardly shrinks with the image
-
-_OFFICIAL_WINDOWS = 4  # per side, of `quadtree_official`: maps must be multiples of it
-
 
 def proxy_config(
     config: BackboneConfig, recipe: Recipe, num_classes: int, in_chans: int
@@ -63,13 +44,13 @@ def proxy_config(
     """
     notes: list[str] = []
     stem = _stem(config, recipe)
-    side = _first_side(stem, recipe.image_size)
+    side, _ = stem.grid((recipe.image_size, recipe.image_size))
     blocks: dict[str, BlockConfig] = {}
     stages: list[StageConfig] = []
     free = [c for c in string.ascii_letters if c not in config.blocks]
     for number, stage in enumerate(config.stages):
         if stage.downsample is not None:
-            side = side // 2 if stage.downsample.kind == "conv2x2" else (side + 1) // 2
+            side, _ = stage.downsample.grid((side, side))
         depth = _depth(stage.depth, recipe)
         letters = _pattern(stage, depth)
         where = f"stage {number + 1} ({side} x {side} tokens)"
@@ -77,9 +58,8 @@ def proxy_config(
             notes.append(f"{where}: block {', '.join(lost)} does not occur at depth {depth}")
         names = {}
         for letter in sorted(set(letters)):
-            look = _Look(side)
-            block = look.block(config.blocks[letter])
-            notes += [f"{where}: {note}" for note in look.notes]
+            block, lost_choices = config.blocks[letter].adapts_to(side)
+            notes += [f"{where}: {note}" for note in lost_choices]
             # A letter may stand for different adaptations in different stages.
             name = letter
             if blocks.get(letter, block) != block:
@@ -157,33 +137,13 @@ def _valid(config: BackboneConfig) -> BackboneConfig:
 # --- stem --------------------------------------------------------------------------------------
 
 
-def _stem(config: BackboneConfig, recipe: Recipe) -> Stem:
-    stem = config.stem
+def _stem(config: BackboneConfig, recipe: Recipe) -> StemConfig:
     stride: int = recipe.stem_stride
     if len(config.stages) == 1:
         first = recipe.image_size // stride
         side = min(_PLAIN_MOST, max(_PLAIN_LEAST, first // 2))
         stride = max(1, recipe.image_size // side)
-    if isinstance(stem, OverlapStem):
-        nearest = max(s for s in (1, 2, 4) if s <= max(1, stride))
-        return stem.model_copy(update={"stride": nearest})
-    if isinstance(stem, PatchifyStem):
-        # Overlapping patches keep their overlap in proportion.
-        patch = max(1, round(stride * stem.patch / stem.step))
-        return stem.model_copy(
-            update={"patch": patch, "stride": None if patch == stride else stride}
-        )
-    return stem.model_copy(
-        update={"patch": max(2, stride - stride % 2), "hidden": _CONV_STEM_HIDDEN}
-    )
-
-
-def _first_side(stem: Stem, image: int) -> int:
-    if isinstance(stem, OverlapStem):
-        return -(-image // stem.stride)
-    if isinstance(stem, ConvStem):
-        return ((image + 1) // 2) // (stem.patch // 2)
-    return (image - stem.patch) // stem.step + 1
+    return config.stem.with_step(stride)
 
 
 # --- depth -------------------------------------------------------------------------------------
@@ -210,70 +170,3 @@ def _routes(stage: StageConfig, depth: int) -> tuple[tuple[str, ...], ...] | Non
     if stage.routes is None or depth == stage.depth:
         return stage.routes
     return tuple(stage.routes[i] for i in _kept(stage.depth, depth))
-
-
-# --- choices on a small map --------------------------------------------------------------------
-
-
-@dataclass
-class _Look:
-    """Looks at one block on a map of side x side tokens: adapts it, and notes what is lost."""
-
-    side: int
-    notes: list[str] = field(default_factory=list)
-
-    def block(self, block: BlockConfig) -> BlockConfig:
-        mixer = block.mixer
-        if not isinstance(mixer, SSMConfig):
-            return block
-        order = self._order(mixer.order)
-        shift = None if mixer.shift is None else self._shift(mixer.shift)
-        changed = mixer.model_copy(update={"order": order, "shift": shift})
-        return block.model_copy(update={"mixer": changed})
-
-    def _order(self, order: ScanOrder) -> ScanOrder:
-        if self.side == 1:
-            self.notes.append(f"order {order.kind} cannot act on a single token")
-        if isinstance(order, QuadtreeOrder):
-            return self._quadtree(order)
-        if isinstance(order, QuadtreeOfficialOrder) and self.side % _OFFICIAL_WINDOWS:
-            self.notes.append("quadtree_official needs 4 windows a side; bidirectional instead")
-            return FixedOrder(kind="bidirectional")
-        if isinstance(order, WindowOrder) and self.side > 1:
-            for size in sorted(
-                {int(r.removesuffix("_flip")[1:]) for r in order.routes if r[1:2] and r[0] == "w"}
-            ):
-                if size >= self.side:
-                    self.notes.append(f"windows w{size} hold the whole map: w{size} is h")
-        if isinstance(order, AtrousOrder) and 1 < self.side < 2 * order.step:
-            self.notes.append(
-                f"atrous sub-grids hold {-((-self.side // order.step) ** 2)} token(s)"
-            )
-        return order
-
-    def _quadtree(self, order: QuadtreeOrder) -> ScanOrder:
-        levels = tuple(n for n in order.levels if n <= self.side)
-        if len(levels) < 2:
-            if self.side > 1:
-                self.notes.append(
-                    f"quadtree {list(order.levels)} has no room to subdivide; bidirectional instead"
-                )
-            return FixedOrder(kind="bidirectional")
-        if levels != order.levels:
-            self.notes.append(f"quadtree levels {list(order.levels)} are cut to {list(levels)}")
-        # Windows of one token are visited as the window around them would be. (Windows are cut
-        # from the map padded to a multiple of the finest level.)
-        cell = -(-self.side // levels[-1])
-        if idle := [n for n in levels[1:] if cell * (levels[-1] // n) < 2]:
-            self.notes.append(f"quadtree level {idle[0]} cannot act: its windows are single tokens")
-        return order.model_copy(update={"levels": levels})
-
-    def _shift(self, shift: ShiftConfig) -> ShiftConfig:
-        if self.side == 1:
-            self.notes.append("shift cannot act on a single token")
-        elif self.side < shift.fraction:
-            self.notes.append(
-                f"shift by 1/{shift.fraction} of the side is no token; by 1/{self.side} instead"
-            )
-            return shift.model_copy(update={"fraction": self.side})
-        return shift

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from backbones.config import BackboneConfig
+from backbones.registry import DOWNSAMPLES, ORDERS
 
 ROUTES = ["h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w3", "w7", "w7_flip"]
 NORMS = st.sampled_from(["layernorm", "rmsnorm", {"kind": "layernorm", "eps": 1e-6}])
@@ -13,7 +14,7 @@ WINDOWS = st.lists(st.sampled_from(ROUTES), min_size=1, max_size=4, unique=True)
 
 def orders(plain: bool = False) -> st.SearchStrategy:
     """Any scan order; plain ones visit fixed routes over all tokens."""
-    fixed = st.sampled_from(["raster", "bidirectional", "cross", "snake", "hilbert", "zorder"])
+    fixed = st.sampled_from([kind for kind in ORDERS.places if ORDERS.read(kind).fixed])
     window = st.builds(lambda r: {"kind": "window", "routes": r}, WINDOWS)
     if plain:
         return fixed | window
@@ -94,7 +95,7 @@ def blocks(draw: st.DrawFn, class_token: bool = False) -> dict:
         "norm": draw(st.none() | NORMS),
         "mixer": mixer,
         "ffn": draw(st.none() | st.just({"ratio": 1.5})),
-        "local_branch": not class_token and draw(st.booleans()),
+        "beside": None if class_token else draw(st.sampled_from([None, "local_conv"])),
         "post_conv": not class_token and draw(st.integers(0, 4)) == 0,
     }
 
@@ -117,7 +118,7 @@ def backbones(draw: st.DrawFn) -> BackboneConfig:
         pattern = "".join(draw(st.lists(st.sampled_from(letters), min_size=1, max_size=3)))
         stage = {"width": draw(widths), "depth": draw(st.integers(1, 3)), "pattern": pattern}
         if i:
-            kinds = st.sampled_from(["conv3x3", "patch_merging"])
+            kinds = st.sampled_from(list(DOWNSAMPLES.places))
             stage["downsample"] = {"kind": draw(kinds), "norm": draw(NORMS)}
         stages.append(stage)
     return BackboneConfig.model_validate(
@@ -142,4 +143,5 @@ def backbones(draw: st.DrawFn) -> BackboneConfig:
     )
 
 
-IMAGE_SIZES = st.tuples(st.integers(14, 33), st.integers(14, 33))
+# Three stages of squares of 2, behind patches of 4, need 16 pixels for a token.
+IMAGE_SIZES = st.tuples(st.integers(16, 33), st.integers(16, 33))

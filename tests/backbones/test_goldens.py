@@ -103,7 +103,7 @@ def test_reference_matches_official_outputs(name):
 def test_quadrants_are_those_of_the_official_code(name):
     recorded = golden(name)
     model = model_of(name)
-    trees = [b.mixer.quadtree for s in model.stages[:2] for b in s.blocks]
+    trees = [b.mixer.layout for s in model.stages[:2] for b in s.blocks]
     seen = []
     for tree in trees:
         choose = tree.choose
@@ -122,7 +122,7 @@ def test_quadrants_are_those_of_the_official_code(name):
 def test_forced_quadrants_give_the_official_outputs():
     recorded = golden("quadmamba_small")
     model = model_of("quadmamba_small")
-    trees = [b.mixer.quadtree for s in model.stages[:2] for b in s.blocks]
+    trees = [b.mixer.layout for s in model.stages[:2] for b in s.blocks]
     for name in ("forced_0", "forced_1"):
         case = recorded["variants"][name]
         for tree, quadrant in zip(trees, case["forced_quadrants"]):

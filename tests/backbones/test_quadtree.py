@@ -3,9 +3,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backbones.config import QuadtreeOfficialOrder, QuadtreeOrder, ShiftConfig, SSMConfig
-from backbones.mixers.ssm import SSM
-from backbones.quadtree import OfficialQuadtree, Quadtree
+from backbones.mixers.ssm import SSMConfig
+from backbones.mixers.ssm_module import SSM
+from backbones.orders.quadtree import QuadtreeOfficialOrder, QuadtreeOrder
+from backbones.orders.quadtree_module import OfficialQuadtree, Quadtree
+from backbones.orders.shift import ShiftConfig
 
 SIDES = st.integers(1, 21)
 LEVELS = st.sampled_from([(2, 4), (1, 2), (3, 6), (2, 6), (2, 4, 8), (1, 2, 4, 8)])
@@ -146,7 +148,7 @@ def test_predictor_learns_through_the_hard_choice(kind):
     torch.manual_seed(0)
     ssm = SSM(SSMConfig(order=kind), 16).train()
     ssm(torch.randn(2, 64, 16), (8, 8)).square().sum().backward()
-    assert all(p.grad.abs().max() > 0 for p in ssm.quadtree.predictor.parameters())
+    assert all(p.grad.abs().max() > 0 for p in ssm.layout.predictor.parameters())
 
 
 @pytest.mark.parametrize("grid", [(8, 8), (7, 10), (5, 5), (3, 9), (14, 15)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backbones import list_presets, load_config
+from backbones import list_presets, load_config, registry
 from backbones.config import BackboneConfig
 
 TINY_WIDTH = 16
@@ -117,5 +117,16 @@ def models() -> dict[str, BackboneConfig]:
     out |= {f"mixer:{name}": with_mixer(mixer) for name, mixer in MIXERS.items()}
     gated = {"kind": "gated_conv"}
     out["block:local_branch"] = with_mixer(gated, local_branch=True)
+    out["block:beside"] = with_mixer({"kind": "ssm"}, beside={"kind": "gated_conv", "kernel": 3})
+    # Whatever is registered is built, run and counted, as it stands by default.
+    named = {part["kind"] for part in MIXERS.values()}
+    named |= {
+        part["order"] if isinstance(part["order"], str) else part["order"]["kind"]
+        for part in MIXERS.values()
+        if "order" in part
+    }
+    others = {kind: {"kind": kind} for kind in registry.MIXERS.places}
+    others |= {kind: {"kind": "ssm", "order": kind} for kind in registry.ORDERS.places}
+    out |= {f"registered:{kind}": with_mixer(others[kind]) for kind in others.keys() - named}
     out["block:post_conv"] = with_mixer(gated, post_conv=True)
     return out

@@ -3,7 +3,8 @@
 import pytest
 from small_spaces import rng, space
 
-from backbones.config import QuadtreeOrder, SSMConfig
+from backbones.mixers.ssm import SSMConfig
+from backbones.orders.quadtree import QuadtreeOrder
 from search_spaces import list_spaces
 from search_spaces.fit import with_widths
 

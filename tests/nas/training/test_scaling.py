@@ -123,9 +123,7 @@ def subdivided(levels, count, side):
 
 
 def _grid_side(config):
-    from backbones.counting import stem_grid
-
-    return stem_grid(config, (config.image_size, config.image_size))[0]
+    return config.stem.grid((config.image_size, config.image_size))[0]
 
 
 def test_distinct_resolutions_stay_distinct_networks():
