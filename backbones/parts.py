@@ -45,9 +45,10 @@ class BlockConfig(Model):
         if not isinstance(data, dict) or "local_branch" not in data:
             return data
         kept = {key: value for key, value in data.items() if key != "local_branch"}
-        if not isinstance(data["local_branch"], bool) or "beside" in kept:
-            raise ValueError("local_branch is written `beside: local_conv`")
-        return {**kept, "beside": "local_conv"} if data["local_branch"] else kept
+        meant = {True: "local_conv", False: None}.get(data["local_branch"], "?")
+        if meant == "?" or kept.setdefault("beside", meant) not in (meant, {"kind": meant}):
+            raise ValueError("local_branch is written `beside: local_conv`, and once")
+        return kept
 
     def check(self, width: int, class_token: bool) -> None:
         """Raise ValueError where the block cannot work at a width, or beside a class token."""

@@ -11,7 +11,8 @@ from typing import Any, NoReturn
 from pydantic import BaseModel, ValidationError
 
 from backbones import yaml_files
-from backbones.config import BackboneConfig, BlockConfig, StageConfig
+from backbones.config import BackboneConfig, StageConfig
+from backbones.parts import BlockConfig
 from backbones.yaml_files import Document, Loc
 from search_spaces import patterns
 from search_spaces.choices import Choice, Value, freeze

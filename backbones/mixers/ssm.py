@@ -83,10 +83,12 @@ class SSMConfig(MixerConfig):
         if not isinstance(data, dict) or not any(quirk in data for quirk in QUIRKS):
             return data
         kept = {key: value for key, value in data.items() if key not in QUIRKS}
-        bad = [q for q in QUIRKS if not isinstance(data.get(q, False), bool)]
-        if bad or "compat" in kept:
-            raise ValueError(f"{(bad or QUIRKS)[0]} is written `compat: [{(bad or QUIRKS)[0]}]`")
-        return {**kept, "compat": [quirk for quirk in QUIRKS if data.get(quirk)]}
+        meant = [quirk for quirk in QUIRKS if data.get(quirk)]
+        bad = next((q for q in QUIRKS if not isinstance(data.get(q, False), bool)), None)
+        if bad or sorted(kept.setdefault("compat", meant)) != sorted(meant):
+            quirk = bad or QUIRKS[0]
+            raise ValueError(f"{quirk} is written `compat: [{quirk}]`, and once")
+        return kept
 
     @model_validator(mode="after")
     def _consistent(self) -> SSMConfig:

@@ -1,4 +1,6 @@
 import itertools
+import json
+from pathlib import Path
 
 import pytest
 from backbone_strategies import backbones
@@ -7,10 +9,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from tiny_models import MIXERS, with_mixer
 
-from backbones import create, list_presets, load_config
+from backbones import cost, create, list_presets, load_config
 from backbones.catalog import override
 from backbones.config import BackboneConfig, resolve_blocks
 from backbones.errors import ConfigError
+
+SCHEMA_1 = Path(__file__).parent / "schema1.jsonl"
 
 quick = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -69,11 +73,14 @@ def test_depth_moves_the_fingerprint(config, more):
 def test_order_of_summed_routes_is_forgotten():
     routes = ["h", "v_flip", "w2", "w7"]
     prints = {
-        ssm(order={"kind": "window", "routes": list(p)}, merge=merge).fingerprint()
-        for merge in ("sum",)
-        for p in itertools.permutations(routes)
+        merge: {
+            ssm(order={"kind": "window", "routes": list(p)}, merge=merge).fingerprint()
+            for p in itertools.permutations(routes)
+        }
+        for merge in ("sum", "mean", "attention")
     }
-    assert len(prints) == 1
+    assert [len(p) for p in prints.values()] == [1, 1, 1]
+    assert len(set.union(*prints.values())) == 3
 
 
 def test_spellings_of_one_order_hash_alike():
@@ -88,7 +95,14 @@ def test_ratios_of_equal_channel_counts_hash_alike():
     other = with_mixer({"kind": "gated_conv", "expand": 1.5 + 1e-9})
     assert one.fingerprint() == other.fingerprint()
     assert ssm(dt_rank=1).fingerprint() != ssm(dt_rank=3).fingerprint()
-    assert ssm(dt_rank="auto").fingerprint() == ssm(dt_rank="auto", merge="sum").fingerprint()
+    plain = {"width": 16, "depth": 2, "pattern": "a"}  # "auto" is a sixteenth of the width
+    named, counted = (
+        BackboneConfig.model_validate(
+            {"blocks": {"a": {"mixer": {"kind": "ssm", "dt_rank": rank}}}, "stages": [plain]}
+        )
+        for rank in ("auto", 1)
+    )
+    assert named.fingerprint() == counted.fingerprint()
 
 
 def test_fields_without_effect_are_forgotten():
@@ -164,6 +178,77 @@ def test_mistakes_in_a_file_name_line_field_and_remedy():
         BackboneConfig.from_yaml(
             "schema: 1\nblocks: {s: {}}\nstages: [{width: 8, depth: 1, pattern: q}]\n", "net.yaml"
         )
+
+
+@pytest.mark.parametrize(
+    "mixer, message",
+    [
+        ("{kind: smm}", "blocks.s.mixer: no mixer 'smm'; did you mean 'ssm'?"),
+        ("{kind: 7}", "blocks.s.mixer: no mixer 7; use ssm, gated_conv, inverted_residual, "),
+        ("{order: cross}", "blocks.s.mixer: a mixer needs a kind; use ssm, "),
+        ("{kind: ssm, order: cros}", "blocks.s.mixer.order: no scan order 'cros'; did you mean "),
+        (
+            "{kind: ssm, order: {kind: quadtree, level: [2, 4]}}",
+            "unknown key 'blocks.s.mixer.order.level'; did you mean 'levels'?",
+        ),
+        ("{kind: ssm, d_state: 99}", "blocks.s.mixer.d_state: Input should be less than or equal "),
+        ("{kind: ssm, dt_rank: wide}", "blocks.s.mixer.dt_rank: Input should be "),
+        (
+            "{kind: ssm, raster_steps: 2}",
+            "blocks.s.mixer: raster_steps is written `compat: [raster",
+        ),
+        (
+            "{kind: gated_conv, kernal: 3}",
+            "unknown key 'blocks.s.mixer.kernal'; did you mean 'kern",
+        ),
+    ],
+)
+def test_mistakes_in_a_mixer_name_the_path_as_written(mixer, message):
+    stages = "stages:\n- {width: 8, depth: 1, pattern: s}\n"
+    with pytest.raises(ConfigError) as error:
+        BackboneConfig.from_yaml(
+            f"schema: 1\nblocks:\n  s:\n    mixer: {mixer}\n{stages}", "net.yaml"
+        )
+    assert str(error.value).startswith(f"net.yaml:4: {message}")
+
+
+def recorded() -> list[dict]:
+    """Return configs as they were first written, with fingerprints and costs of that time."""
+    return [json.loads(line) for line in SCHEMA_1.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("one", recorded(), ids=lambda one: one["from"])
+def test_configs_of_schema_1_keep_fingerprint_and_cost(one):
+    config = BackboneConfig.model_validate(one["config"])
+    assert config.fingerprint() == one["fingerprint"]
+    counted = cost(config, 64)
+    assert (counted.params, counted.flops) == (one["params"], one["flops"])
+    again = BackboneConfig.from_yaml(config.to_yaml())
+    assert again.fingerprint() == one["fingerprint"]
+    if one["from"] in list_presets():
+        assert load_config(one["from"]).fingerprint() == one["fingerprint"]
+
+
+def test_first_spellings_are_those_of_today():
+    quirky = ssm(order="snake", raster_steps=True, double_dt_bias=True)
+    assert quirky == ssm(order="snake", compat=["raster_steps", "double_dt_bias"])
+    branch = with_mixer(MIXERS["atrous"], local_branch=True)
+    assert branch == with_mixer(MIXERS["atrous"], beside="local_conv")
+    assert branch == with_mixer(MIXERS["atrous"], beside="local_conv", local_branch=True)
+    assert with_mixer(MIXERS["atrous"], local_branch=False) == with_mixer(MIXERS["atrous"])
+    for block in ({"local_branch": 3}, {"local_branch": False, "beside": "local_conv"}):
+        with pytest.raises(ValidationError, match="local_branch is written `beside: local_conv`"):
+            with_mixer(MIXERS["atrous"], **block)
+    with pytest.raises(ValidationError, match=r"written `compat: \[raster_steps\]`"):
+        ssm(order="snake", raster_steps=True, compat=["double_dt_bias"])
+
+
+def test_another_mixer_beside_the_first_moves_the_fingerprint():
+    sides = [None, "local_conv", "gated_conv", {"kind": "gated_conv", "kernel": 3}]
+    prints = {with_mixer({"kind": "ssm"}, beside=beside).fingerprint() for beside in sides}
+    assert len(prints) == 4
+    with pytest.raises(ValidationError, match="beside: a shift is taken from the mixer only"):
+        with_mixer({"kind": "ssm"}, beside={"kind": "ssm", "shift": "omni"})
 
 
 def test_unknown_names_and_overrides_are_refused():

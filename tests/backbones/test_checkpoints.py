@@ -7,6 +7,7 @@ import pytest
 import torch
 from golden_files import golden, image, weights
 from timm import create_model
+from tiny_models import MIXERS, with_mixer
 
 import backbones
 from backbones import convert_checkpoint, create, list_presets, load_config, load_official
@@ -152,10 +153,90 @@ def test_loading_copies_and_leaves_the_state_dict_alone(femto):
     assert torch.equal(femto["norm.weight"], before)
 
 
+def declared(preset: str, family: str | None) -> Backbone:
+    """Return a preset's network whose config declares another family."""
+    with torch.device("meta"):
+        return Backbone(load_config(preset).model_copy(update={"family": family}))
+
+
 def test_configs_without_a_family_are_refused():
-    config = load_config("vim_tiny").model_copy(update={"name": None})
-    with pytest.raises(ConfigError, match="has no official checkpoints; name a preset of"):
-        load_official(Backbone(config), {"a": torch.zeros(1)})
+    with pytest.raises(ConfigError, match="declares no family, so it has no official checkpoints"):
+        load_official(declared("vim_tiny", None), {"a": torch.zeros(1)})
+    with pytest.raises(ConfigError, match=r"declares family 'wim'.*families are vmamba, vim"):
+        load_official(declared("vim_tiny", "wim"), {"a": torch.zeros(1)})
+
+
+def test_the_declared_family_decides_not_the_name(femto):
+    config = load_config("mambaout_femto").model_copy(update={"name": "vim_like"})
+    loaded = load_official(Backbone(config), femto)
+    assert torch.equal(loaded.head.fc.weight, femto["head.fc2.weight"])
+
+
+@pytest.mark.parametrize(
+    "preset, family, message",
+    [
+        ("vmamba_tiny_s1l8", "mambaout", "declares family mambaout, but .* do not match"),
+        ("mambaout_femto", "vmamba", "VMamba's lineage was released with ssm or inverted_residual"),
+        ("vim_tiny", "plainmamba", "PlainMamba was released with conv, not patchify"),
+        ("mambaout_femto", "local_vim", "LocalVim was released with ssm, not gated_conv"),
+    ],
+)
+def test_a_family_that_does_not_fit_the_network_is_refused(preset, family, message):
+    with pytest.raises(ConfigError, match=message):
+        load_official(declared(preset, family), {"a": torch.zeros(1)})
+
+
+def test_plainmamba_files_with_buffers_of_their_averaging_hook_load():
+    state = weights("plainmamba_l1")
+    raw = {f"ema_{k.replace('.', '_')}": torch.zeros_like(v) for k, v in state.items()}
+    loaded = load_official("plainmamba_l1", {"state_dict": {**state, **raw}})
+    assert torch.equal(loaded.head.fc.weight, state["head.fc.weight"])
+
+
+def test_each_family_takes_the_weights_that_it_published():
+    state = weights("vim_tiny")
+    none = {k: torch.zeros_like(v) for k, v in state.items()}
+    both = {"model": state, "model_ema": none}
+    assert torch.equal(load_official("vim_tiny", both).head.fc.weight, state["head.weight"])
+    assert not load_official("vim_tiny", both, ema=True).head.fc.weight.any()
+
+
+def test_averaged_weights_of_localmambas_trainer_are_found(femto):
+    none = {k: torch.zeros_like(v) for k, v in femto.items()}
+    loaded = load_official("mambaout_femto", {"model": none, "ema_model": femto})
+    assert torch.equal(loaded.head.fc.weight, femto["head.fc2.weight"])
+
+
+def test_plainmambas_second_stem_convolution_has_its_official_keys():
+    one, two = official_state("plainmamba_l1"), official_state("plainmamba_l2")
+    stem = {k: tuple(v.shape) for k, v in two.items() if k.startswith("backbone.patch_embed.")}
+    second = {k: v for k, v in stem.items() if k.startswith("backbone.patch_embed.convs.3.")}
+    assert second == {"backbone.patch_embed.convs.3.weight": (64, 64, 3, 3)}
+    norm = {k.rsplit(".", 1)[1] for k in stem if k.startswith("backbone.patch_embed.convs.4.")}
+    assert norm == {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
+    assert not any(k.startswith("backbone.patch_embed.convs.3.") for k in one)
+
+
+@pytest.mark.parametrize(
+    "mixer, block", [("gated_conv", {"beside": "local_conv"}), ("quadtree", {})]
+)
+def test_weights_stored_under_first_names_load(mixer, block):
+    torch.manual_seed(0)
+    config = with_mixer(MIXERS[mixer], **block)
+    model, other = create(config), create(config)
+    first = (
+        (".beside.attention.", ".local_branch.attention."),
+        (".beside.mixer.", ".local_branch."),
+        (".mixer.layout.", ".mixer.quadtree."),
+    )
+    stored = {}
+    for key, value in model.state_dict().items():
+        for now, then in first:
+            key = key.replace(now, then)
+        stored[key] = value
+    assert stored.keys() != model.state_dict().keys()
+    other.load_state_dict(stored)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters()))
 
 
 def test_content_without_weights_is_refused():
@@ -252,6 +333,17 @@ def test_mambaout_equals_timm(size):
     with torch.no_grad():
         difference = ours(image(64, 96)) - theirs(image(64, 96))
     assert difference.abs().max() < MAMBAOUT_TOLERANCE
+
+
+@pytest.mark.parametrize("size", ["femto", "kobe", "tiny", "small", "base"])
+def test_timms_own_mambaout_weights_load(size):
+    state = official_state(f"mambaout_{size}", make=torch.randn)
+    renamed = to_timm(state)
+    assert {k: tuple(v.shape) for k, v in renamed.items()} == {
+        k: tuple(v.shape) for k, v in create_model(f"mambaout_{size}").state_dict().items()
+    }
+    one, other = (load_official(f"mambaout_{size}", s) for s in (state, renamed))
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters()))
 
 
 def test_package_exposes_loading():

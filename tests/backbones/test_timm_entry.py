@@ -5,10 +5,12 @@ import pytest
 import timm
 import torch
 from timm.data import resolve_data_config
+from timm.models._manipulate import group_parameters
 from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from tiny_models import models
 
 import backbones
+import backbones.timm_entry  # registers the presets
 from backbones import create, list_presets, load_config
 from backbones.config import BackboneConfig
 from backbones.network import Backbone
@@ -27,9 +29,8 @@ def test_every_preset_is_a_timm_model():
 @pytest.mark.parametrize(
     "code",
     [
-        "import backbones, timm",
-        "import timm, backbones",
-        "import backbones; from timm import create_model; import timm",
+        "import backbones.timm_entry, timm",
+        "import timm, backbones.timm_entry",
     ],
 )
 def test_registration_works_in_either_import_order(code):
@@ -47,6 +48,13 @@ def test_importing_the_package_is_light():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize("name", list_presets())
+def test_evaluation_crops_as_each_family_does(name):
+    crop = timm.models.get_pretrained_cfg(f"scannas_{name}").crop_pct
+    # MambaOut takes the whole image; the others cut 224 pixels out of 256.
+    assert crop == (1.0 if name.startswith("mambaout") else 0.875)
 
 
 def test_mambaout_names_stay_timms():
@@ -148,10 +156,13 @@ def test_reset_classifier_without_pooling_keeps_the_map():
 def test_averaged_tokens_can_replace_the_class_token():
     model = create("vim_tiny", num_classes=3).eval()
     image = torch.randn(1, 3, 64, 64)
-    by_token = model(image)
     model.reset_classifier(3, global_pool="avg")
-    model.head.fc.load_state_dict(model.head.fc.state_dict())
-    assert model(image).shape == by_token.shape
+    with torch.no_grad():
+        tokens = model.forward_features(image)  # normed: the norm acts at every token
+        expected = model.head.fc(tokens.mean(1))
+        assert (model(image) - expected).abs().max() < 1e-6
+        by_token = model.head.fc(tokens[:, -1])
+    assert (model(image) - by_token).abs().max() > 1e-3
 
 
 def test_no_weight_decay_names_exist_and_are_respected():
@@ -171,7 +182,10 @@ def test_group_matcher_orders_layers(name):
     groups = param_groups_layer_decay(model, layer_decay=0.5)
     depth = sum(len(s.blocks) for s in model.stages)
     assert len({g["lr_scale"] for g in groups}) >= depth
-    assert model.group_matcher(coarse=True)["stem"].startswith("^stem")
+    coarse = group_parameters(model, model.group_matcher(coarse=True), reverse=True)
+    together = len(model.stages) if len(model.stages) > 1 else depth
+    assert len(set(coarse.values())) == together + 2  # the stem before them, the head after
+    assert coarse["stem." + next(iter(dict(model.stem.named_parameters())))] == 0
 
 
 def test_position_table_is_resized_as_timm_does():

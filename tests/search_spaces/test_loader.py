@@ -122,9 +122,7 @@ MEANING = [
     ("pattern: q}", "pattern: z}",
      "3: base: stages.0.pattern 'z' uses 'z', which is not under blocks; declared: g, q, s"),
     ("order: cross", "order: cros",
-     "6: base.blocks.s.mixer.order: Input tag 'cros' found using 'kind' does not match any of the "
-     "expected tags: 'raster', 'bidirectional', 'cross', 'snake', 'hilbert', 'zorder', 'window', "
-     "'atrous', 'quadtree', 'quadtree_official'"),
+     "6: base.blocks.s.mixer.order: no scan order 'cros'; did you mean 'cross'?"),
     (TINY[TINY.index("base:"):TINY.index("choices:")], "base: vmamba_tiny_s1l\n",
      "3: base: 'vmamba_tiny_s1l' is neither a preset nor a file; did you mean "
      "'vmamba_tiny_s1l8'?"),
