@@ -11,7 +11,7 @@ macs    multiply-adds only: no norms; a scan 4 L D N + 2 L D, and L D more for a
         What MambaOut and timm report.
 
 Activations, residual sums, unfused gates, pooling by mean and positional tables count nothing in
-either. Source of the scan formulas: `kernels.flops`.
+either. Source of the scan formulas: `kernels.scan_flops`.
 """
 
 from __future__ import annotations
