@@ -27,8 +27,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -36,8 +36,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from optuna.trial import create_trial
-from sqlalchemy import insert, text
+from sqlalchemy import insert
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -45,7 +44,7 @@ sys.path.insert(0, str(ROOT))
 from nas.driver.access import Done, Wait  # noqa: E402
 from nas.driver.clock import SystemClock  # noqa: E402
 from nas.driver.coordinator import Coordinator  # noqa: E402
-from nas.driver.optuna_copy import Projection  # noqa: E402
+from nas.driver.optuna_copy import sync  # noqa: E402
 from nas.driver.running import run  # noqa: E402
 from nas.driver.studies import Study, create_study  # noqa: E402
 from nas.executors.inline import InlineExecutor  # noqa: E402
@@ -179,15 +178,43 @@ def spread(times: list[float]) -> dict[str, str]:
 # --- overhead ------------------------------------------------------------------------------------
 
 
-def overhead(trials: int = 60) -> None:
-    """Time whole trials that train nothing: proposal, rows, epochs, result, Optuna's copy."""
-    for name, url in databases():
-        with study(settings(trials=10), url) as opened:
-            run(opened, InlineExecutor(no_training))
-            busy, wall = time.process_time(), time.perf_counter()
-            run(opened, InlineExecutor(no_training), trials=10 + trials)
-            busy, wall = time.process_time() - busy, time.perf_counter() - wall
-            show(f"inline, {name}", wall=ms(wall / trials), cpu=ms(busy / trials))
+def overhead(trials: int = 60, rounds: int = 5) -> None:
+    """Time whole trials that train nothing: proposal, rows, epochs, result; then Optuna's copy.
+
+    The copy is made now and then, and at the end of a run, so its time is no trial's. Databases
+    take turns, so that what else the machine does falls on both.
+    """
+    whole: dict[str, list[float]] = {}
+    busy: dict[str, list[float]] = {}
+    copy: dict[str, list[float]] = {}
+    with ExitStack() as held:
+        opened = {
+            name: held.enter_context(study(settings(trials=10), url))
+            for name, url in databases(held)
+        }
+        for one in opened.values():
+            run(one, InlineExecutor(no_training))
+        for turn in range(rounds):
+            for name, one in opened.items():
+                wanted = 10 + (turn + 1) * trials
+                one.store.write(lambda s, o=one, n=wanted: runs.set_trials(s, o.id, n))
+                work = driver(replace(one, settings=replace(one.settings, trials=wanted)))
+                cpu, wall = time.process_time(), time.perf_counter()
+                InlineExecutor(no_training).execute(work)
+                whole.setdefault(name, []).append((time.perf_counter() - wall) / trials)
+                busy.setdefault(name, []).append((time.process_time() - cpu) / trials)
+                wall = time.perf_counter()
+                copied = sync(one.store, one.id, one.name, one.settings)
+                copy.setdefault(name, []).append((time.perf_counter() - wall) / copied)
+                work.close()
+    for name in opened:
+        show(
+            f"inline, {name}",
+            wall=ms(median(whole[name])),
+            least=ms(min(whole[name])),
+            cpu=ms(median(busy[name])),
+            copy_a_trial=ms(median(copy[name])),
+        )
 
 
 def ray_overhead(trials: int = 60) -> None:
@@ -243,7 +270,7 @@ def asks(sizes: tuple[int, ...] = (100, 5_000, 20_000), repeats: int = 20) -> No
 
 
 def fill(opened: Study, number: int) -> None:
-    """Write finished trials straight into our tables, and their numbers into Optuna's."""
+    """Write finished trials straight into our tables."""
     space, rng = opened.settings.space, np.random.default_rng(0)
     points = [space.sample(rng) for _ in range(min(number, 2_000))]
 
@@ -254,31 +281,6 @@ def fill(opened: Study, number: int) -> None:
             session.execute(insert(Run), [_run(opened, i, points[i % 2_000]) for i in indices])
 
     opened.store.write(add)
-    _copy(opened, number)
-
-
-def _copy(opened: Study, number: int) -> None:
-    """Fill Optuna's copy: bare rows, and one trial with every parameter, which it looks up."""
-    projection = Projection(opened.store, opened.id, opened.name, opened.settings)
-    template = create_trial(
-        value=0.5,
-        params={name: _first(d) for name, d in projection.distributions.items()},
-        distributions=projection.distributions,
-    )
-    projection.storage.create_new_trial(projection.optuna_id, template)
-    row = {"study": projection.optuna_id, "state": "COMPLETE"}
-    opened.store.write(
-        lambda session: session.execute(
-            text("INSERT INTO trials (number, study_id, state) VALUES (:number, :study, :state)"),
-            [row | {"number": i} for i in range(1, number)],
-        )
-    )
-    projection.close()
-
-
-def _first(distribution: Any) -> Any:
-    choices = getattr(distribution, "choices", None)
-    return distribution.low if choices is None else choices[0]
 
 
 def _architecture(i: int) -> dict[str, Any]:
@@ -368,30 +370,31 @@ def reads(size: int = 20_000) -> None:
 
 def workers(seconds: float = 10.0, rate: float = 10.0) -> None:
     """Let 16 and 64 processes report 10 metrics a second each straight to the database."""
-    for name, url in databases():
-        for number in (16, 64):
-            with study(settings(), url) as opened:
-                storage = opened.store.url.render_as_string(hide_password=False)
-                context = multiprocessing.get_context("spawn")
-                answers = context.Queue()
-                args = (storage, opened.id, seconds, rate, answers)
-                processes = [
-                    context.Process(target=_report, args=(i, *args)) for i in range(number)
-                ]
-                for process in processes:
-                    process.start()
-                found = [answers.get() for _ in processes]
-                for process in processes:
-                    process.join()
-                times = [t for part in found for t in part["times"]]
-                late = [part["lasted"] / seconds for part in found]
-                show(
-                    f"{number} workers, {name}",
-                    errors=sum(part["errors"] for part in found),
-                    **spread(times),
-                    longest=ms(max(times)),
-                    reached=f"{rate * number / max(1.0, median(late)):.0f}/s",
-                )
+    with ExitStack() as held:
+        for name, url in databases(held):
+            for number in (16, 64):
+                with study(settings(), url) as opened:
+                    storage = opened.store.url.render_as_string(hide_password=False)
+                    context = multiprocessing.get_context("spawn")
+                    answers = context.Queue()
+                    args = (storage, opened.id, seconds, rate, answers)
+                    processes = [
+                        context.Process(target=_report, args=(i, *args)) for i in range(number)
+                    ]
+                    for process in processes:
+                        process.start()
+                    found = [answers.get() for _ in processes]
+                    for process in processes:
+                        process.join()
+                    times = [t for part in found for t in part["times"]]
+                    late = [part["lasted"] / seconds for part in found]
+                    show(
+                        f"{number} workers, {name}",
+                        errors=sum(part["errors"] for part in found),
+                        **spread(times),
+                        longest=ms(max(times)),
+                        reached=f"{rate * number / max(1.0, median(late)):.0f}/s",
+                    )
 
 
 def _report(worker: int, url: str, study_id: int, seconds: float, rate: float, out: Any) -> None:
@@ -494,12 +497,11 @@ def _postgres() -> Iterator[str | None]:
     server.cleanup()
 
 
-def databases() -> Iterator[tuple[str, str | None]]:
-    """Yield SQLite (a file of its own) and PostgreSQL, where there is one."""
+def databases(held: ExitStack) -> Iterator[tuple[str, str | None]]:
+    """Yield SQLite (a file of its own) and PostgreSQL, where there is one, open as long as `held`."""
     yield "sqlite", None
-    with _postgres() as url:
-        if url is not None:
-            yield "postgresql", url
+    if (url := held.enter_context(_postgres())) is not None:
+        yield "postgresql", url
 
 
 PARTS = {

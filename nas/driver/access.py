@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nas.driver.clock import Clock
-from nas.driver.optuna_copy import Projection
 from nas.driver.progress import Progress
 from nas.store.session import Store
 from nas.study.settings import Settings
@@ -50,4 +49,3 @@ class Access:
         self.store, self.study_id, self.name, self.settings = store, study_id, name, settings
         self.clock, self.checkpoints, self.progress = clock, checkpoints, progress
         self.owner = clock.owner()
-        self.projection = Projection(store, study_id, name, settings)

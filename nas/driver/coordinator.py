@@ -22,6 +22,7 @@ from nas.driver.access import Access, Done, Wait
 from nas.driver.attempts import attempt_of
 from nas.driver.clock import Clock
 from nas.driver.disk import Quota, shortage
+from nas.driver.optuna_copy import Copier
 from nas.driver.progress import (
     EpochDone,
     Notice,
@@ -70,6 +71,7 @@ class Coordinator(Access):
             store, study_id, name, settings, clock=clock, checkpoints=checkpoints, progress=progress
         )
         self.quota = Quota(checkpoints, max_checkpoint_bytes)
+        self.copier = Copier(store, study_id, name, settings, clock, progress)
         self.proposing = Proposing(self, partial(self._place, halvings=0))
         self.environment_id = store.write(
             lambda s: runs.add_environment(s, environment, clock.now())
@@ -86,9 +88,8 @@ class Coordinator(Access):
         self._lock = threading.RLock()
 
     def close(self) -> None:
-        """Close this driver's connections to Optuna's tables."""
+        """Leave no word behind of why no trial can start."""
         self.block(None)
-        self.projection.close()
 
     def block(self, reason: str | None) -> None:
         """Write down for `status` why no trial can start, or that trials start again."""
@@ -170,8 +171,6 @@ class Coordinator(Access):
         return self.store.write(lambda s: leases.claim(s, run, self.owner, now, place))
 
     def _started(self, run: Run, lease: Lease, design: Architecture) -> Attempt:
-        if run.trial_number is None:
-            self.projection.create(run, search=True)
         attempt = attempt_of(
             run,
             design,
@@ -268,8 +267,8 @@ class Coordinator(Access):
                 TrialRequeued(attempt.trial, "out of memory; tried again at half the batch")
             )
             return
-        self.projection.tell(run)
         self._note(attempt, result, run)
+        self.copier.now_and_then()
 
     def abandon(self, attempt: Attempt, reason: str) -> None:
         """Queue a trial again, or give it up, because what trained it has died."""

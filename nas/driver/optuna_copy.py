@@ -1,8 +1,9 @@
 """Optuna's copy of a study, so that its dashboard and command line read it as any other.
 
-Our rows are the truth. A trial is created whole, with every parameter, when its proposal has its
-row; it is finished when the row says so. Both steps can be repeated: a death between row and copy
-leaves the copy behind, never ahead, and the next driver brings it up to date.
+Our rows are the truth, trial numbers included. `sync` brings the copy up to the rows in one pass:
+trials are added in the order of their numbers, whole, and what is there is never written twice. A
+death in mid-pass leaves the copy behind, never ahead, and the next pass goes on from there. One
+process at a time copies a study, because Optuna numbers its trials in the order they are added.
 """
 
 from __future__ import annotations
@@ -10,210 +11,225 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
 
 import optuna
-from optuna.exceptions import DuplicatedStudyError, StorageInternalError, UpdateFinishedTrialError
+from optuna.exceptions import DuplicatedStudyError, OptunaError, StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import exc
 
+from nas.driver.clock import Clock
+from nas.driver.progress import Notice, Progress
 from nas.errors import StoreError, StudyError
 from nas.planning.strategies.encoding import distributions
 from nas.store import runs
-from nas.store.history import architecture
+from nas.store.runs import Shown
 from nas.store.session import Store, engine_options, prepare
-from nas.store.tables import Architecture, Run
+from nas.store.tables import Run
 from nas.study.attempts import ENDED
 from nas.study.outcomes import Outcome
 from nas.study.settings import OBJECTIVES, Settings
 
-T = TypeVar("T")
-
-RUN_ID = "scannas_run"
+# How old the copy may grow while a driver works, and how long a driver that ends waits for another
+# one that is copying.
+EVERY_S, WAIT_S = 60.0, 60.0
+_BATCH = 100
 _TABLE_TRIES = 10
 _STATES = {o.value: TrialState.FAIL for o in Outcome}
 _STATES |= {Outcome.COMPLETE.value: TrialState.COMPLETE, Outcome.PRUNED.value: TrialState.PRUNED}
 
 
-class Projection:
-    """Writes one study's trials through Optuna's storage."""
+class Copier:
+    """Keeps the copy of a driver's study from growing old; trouble with it ends no search."""
 
-    def __init__(self, store: Store, study_id: int, name: str, settings: Settings) -> None:
-        self.store, self.study_id = store, study_id
+    def __init__(
+        self,
+        store: Store,
+        study_id: int,
+        name: str,
+        settings: Settings,
+        clock: Clock,
+        progress: Progress,
+    ) -> None:
+        self._sync = partial(sync, store, study_id, name, settings)
+        self._clock, self._progress = clock, progress
+        self._next = clock.now() + EVERY_S
+
+    def now_and_then(self) -> None:
+        """Copy when the last time was EVERY_S ago, unless another driver is doing so."""
+        if self._clock.now() >= self._next:
+            self.copy(wait_s=0.0)
+            self._next = self._clock.now() + EVERY_S
+
+    def copy(self, wait_s: float = WAIT_S) -> None:
+        """Copy what there is."""
+        try:
+            self._sync(wait_s=wait_s)
+        except (StoreError, StudyError, OptunaError) as error:
+            self._progress(Notice(f"Optuna's copy of the study is out of date: {error}"))
+
+
+def sync(
+    store: Store, study_id: int, name: str, settings: Settings, *, wait_s: float = WAIT_S
+) -> int:
+    """Bring Optuna's copy of a study up to date; return how many trials it lacked or had wrong.
+
+    wait_s: for another process that is copying; after that 0 is returned.
+    Raises: StoreError when Optuna's tables are of another version, or its study holds trials of
+        another program; StudyError when another program has made a study of this name.
+    """
+
+    def one_pass() -> int:
+        with store.alone(study_id, wait_s) as alone:
+            if not alone:
+                return 0
+            with open_optuna(store) as storage:
+                return _Pass(store, storage, study_id, name, settings).catch_up()
+
+    # A server that goes away in mid-pass takes the lock with it: begin again.
+    return store.outlast(one_pass, StorageInternalError)
+
+
+class _Spoilt(Exception):
+    """The copy holds other trials than our rows say."""
+
+
+class _Pass:
+    """One pass, by the only process that copies this study at this moment."""
+
+    def __init__(
+        self, store: Store, storage: RDBStorage, study_id: int, name: str, settings: Settings
+    ) -> None:
+        self.store, self.storage, self.study_id, self.name = store, storage, study_id, name
         self.distributions = distributions(settings.space)
-        self.storage = open_optuna(store)
-        directions = [
+        self.directions = [
             StudyDirection.MAXIMIZE if OBJECTIVES[o] else StudyDirection.MINIMIZE
             for o in settings.objectives
         ]
-        self.optuna_id = _find_or_create(self.storage, name, directions)
+        self.copy_id = self._find_or_create()
 
-    def close(self) -> None:
-        """Close the connections."""
-        self.storage.remove_session()
-        self.storage.engine.dispose()
-
-    def restore(self) -> int:
-        """Make again what another program has deleted from Optuna's copy; return how much.
-
-        Numbers are dense, so that a missing one means that all later ones are missing.
-        """
-        last = self.store.read(lambda s: runs.last_number(s, self.study_id))
-        if last is None or self._exists(last):
-            return 0
-        known = self.store.read(lambda s: runs.numbered(s, self.study_id))
-        lost = [run for run in known if not self._exists(run.trial_number)]
-        for run in lost:
-            design = self.store.read(partial(architecture, run=run))
-            trial_id = self._patiently(
-                partial(self.storage.create_new_trial, self.optuna_id, self._template(run, design))
-            )
-            number = self.storage.get_trial_number_from_id(trial_id)
-            if number != run.trial_number:
-                raise StoreError(
-                    f"{self.store.shown}: Optuna's copy of the study has a trial {number} that "
-                    f"should be {run.trial_number}; delete the copy with `optuna delete-study`, "
-                    "it is made again"
-                )
-        return len(lost)
-
-    def _exists(self, number: int | None) -> bool:
+    def catch_up(self) -> int:
+        """Add and finish trials; make the copy anew where it was spoilt or has been deleted."""
+        behind = self.store.read(lambda s: runs.uncopied(s, self.study_id))
+        whole = self.store.read(lambda s: runs.last_copied(s, self.study_id))
         try:
-            self.storage.get_trial_id_from_study_id_trial_number(self.optuna_id, number or 0)
-        except KeyError:
-            return False
-        return True
+            if whole is None or self._find(whole) is not None:
+                return self._bring(behind)
+        except _Spoilt:
+            self._discard()
+        return self._again()
 
-    def catch_up(self, is_orphan: Callable[[Run], bool]) -> int:
-        """Create and finish what Optuna's copy lacks; return how many results it lacked.
+    def _again(self) -> int:
+        everything = self.store.read(lambda s: runs.uncopied(s, self.study_id, everything=True))
+        try:
+            return self._bring(everything)
+        except _Spoilt as error:
+            raise StoreError(f"{self.store.shown}: {error}; {_REMEDY}") from None
 
-        is_orphan: whether nobody else is about to do so.
-        """
-        for run in self.store.read(lambda s: runs.unnumbered(s, self.study_id)):
-            if is_orphan(run):
-                self.create(run, search=True)
-        behind = self.store.read(lambda s: runs.untold(s, self.study_id))
-        behind = [run for run in behind if is_orphan(run)]
-        for run in behind:
-            self.tell(run)
+    def _bring(self, behind: list[Shown]) -> int:
+        # One that still runs is shown when a later one needs its number to be taken.
+        while behind and behind[-1].run.state not in ENDED:
+            behind.pop()
+        missing = False
+        for start in range(0, len(behind), _BATCH):
+            batch = behind[start : start + _BATCH]
+            for run, flops, params in batch:
+                there = None if missing else self._find(run.trial_number)
+                if there is None:
+                    missing = True  # and so are all later ones
+                    there = self.storage.create_new_trial(
+                        self.copy_id, self._shown(run, flops, params)
+                    )
+                else:
+                    self._finish(there, run)
+            # Numbers are dense: when the last is right, all are.
+            if missing and self._find(run.trial_number) != there:
+                raise _Spoilt(f"Optuna's study {self.name!r} has another trial {run.trial_number}")
+            self.store.write(partial(runs.mark_copied, copied=[shown.run for shown in batch]))
         return len(behind)
 
-    def create(self, run: Run, *, design: Architecture | None = None, search: bool = False) -> int:
-        """Create the trial of a run and return its number.
+    def _finish(self, trial_id: int, run: Run) -> None:
+        """End a trial that was shown as running, or check one that a death left unnoted."""
+        trial = self.storage.get_trial(trial_id)
+        if trial.user_attrs.get("fingerprint") != run.fingerprint:
+            raise _Spoilt(f"trial {run.trial_number} of Optuna's study {self.name!r} is not ours")
+        if trial.state.is_finished() or run.state not in ENDED:
+            return
+        if run.state != Outcome.COMPLETE.value:
+            self.storage.set_trial_user_attr(trial_id, "outcome", run.state)
+        state = _STATES[run.state]
+        values = None if state is TrialState.FAIL else run.objectives
+        self.storage.set_trial_state_values(trial_id, state, values)
 
-        design: of the run, where it is at hand. search: look for the trial first, for it may
-        exist from before an interruption.
-        """
-        made = design or self.store.read(lambda s: architecture(s, run))
-        tries = 0
-
-        def attempt() -> tuple[int, bool]:
-            nonlocal tries
-            tries += 1
-            if search or tries > 1:  # the try before may have gone through unseen
-                found = self._search(run.id)
-                if found is not None:
-                    return found, False
-            trial_id = self.storage.create_new_trial(self.optuna_id, self._template(run, made))
-            return self._number_of(trial_id, likely=run.proposal), True
-
-        number, fresh = self._patiently(attempt)
-        told = run.told or (fresh and run.state in ENDED)
-        held = self.store.write(lambda s: runs.set_trial_number(s, run.id, number, told))
-        if held != number:
-            # This driver was believed dead and has been stood in for; its copy is one too many.
-            self._patiently(lambda: self._close(number, "duplicate"))
-        run.trial_number, run.told = held, told
-        return held
-
-    def tell(self, run: Run) -> None:
-        """Finish the trial of a run that has ended."""
-        if run.trial_number is None:
-            self.create(run, search=True)
-        number = run.trial_number
-        assert number is not None
-
-        values = run.objectives if _STATES[run.state] is not TrialState.FAIL else None
-        self._patiently(lambda: self._close(number, run.state, values))
-        self.store.write(lambda session: runs.mark_told(session, run.id))
-
-    def _close(self, number: int, outcome: str, values: list[float] | None = None) -> None:
-        trial_id = self.storage.get_trial_id_from_study_id_trial_number(self.optuna_id, number)
-        try:
-            if outcome != Outcome.COMPLETE.value:
-                self.storage.set_trial_user_attr(trial_id, "outcome", outcome)
-            state = _STATES.get(outcome, TrialState.FAIL)
-            self.storage.set_trial_state_values(trial_id, state, values)
-        except UpdateFinishedTrialError:
-            pass  # told before an interruption
-
-    def _number_of(self, trial_id: int, likely: int) -> int:
-        # Optuna reads a whole trial to answer this; a guess that one small query confirms is
-        # right unless other drivers propose at the same moment.
-        try:
-            found = self.storage.get_trial_id_from_study_id_trial_number(self.optuna_id, likely)
-        except KeyError:
-            found = None
-        return likely if found == trial_id else self.storage.get_trial_number_from_id(trial_id)
-
-    def _search(self, run_id: int) -> int | None:
-        """Find the trial of a run among those that belong to no run yet."""
-        taken = self.store.read(lambda s: runs.trial_numbers(s, self.study_id))
-        number = 0
-        while True:
-            if number not in taken:
-                try:
-                    trial_id = self.storage.get_trial_id_from_study_id_trial_number(
-                        self.optuna_id, number
-                    )
-                except KeyError:
-                    return None
-                if self.storage.get_trial_user_attrs(trial_id).get(RUN_ID) == run_id:
-                    return number
-            number += 1
-
-    def _template(self, run: Run, design: Architecture) -> FrozenTrial:
+    def _shown(self, run: Run, flops: int, params: int) -> FrozenTrial:
+        """Return the trial that shows a run."""
         state = _STATES.get(run.state, TrialState.RUNNING)
-        attrs: dict[str, Any] = {
-            RUN_ID: run.id,
+        attrs = {
             "fingerprint": run.fingerprint,
-            "flops": design.flops,
-            "params": design.params,
+            "flops": flops,
+            "params": params,
             "role": run.role,
+            "label": run.label,
+            "outcome": run.state if state is TrialState.FAIL else None,
         }
-        if run.label is not None:
-            attrs["label"] = run.label
-        if state is TrialState.FAIL:
-            attrs["outcome"] = run.state
-        values = None if state in (TrialState.RUNNING, TrialState.FAIL) else run.objectives
+        scored = state in (TrialState.COMPLETE, TrialState.PRUNED)
+        ended = state.is_finished() and run.finished_at is not None
         return FrozenTrial(
             number=-1,
             trial_id=-1,
             state=state,
             value=None,
-            values=values,
+            values=run.objectives if scored else None,
             datetime_start=datetime.fromtimestamp(run.created_at),
-            datetime_complete=None
-            if state is TrialState.RUNNING or run.finished_at is None
-            else datetime.fromtimestamp(run.finished_at),
+            datetime_complete=datetime.fromtimestamp(run.finished_at or 0.0) if ended else None,
             params=dict(run.params),
             distributions={name: self.distributions[name] for name in run.params},
-            user_attrs=attrs,
+            user_attrs={key: value for key, value in attrs.items() if value is not None},
             system_attrs={},
             intermediate_values={},
         )
 
-    def _patiently(self, attempt: Callable[[], T]) -> T:
-        """Run an Optuna call with our store's patience for a server that is away."""
-        return self.store.outlast(attempt, StorageInternalError)
+    def _find(self, number: int | None) -> int | None:
+        try:
+            return self.storage.get_trial_id_from_study_id_trial_number(self.copy_id, number or 0)
+        except KeyError:
+            return None
+
+    def _find_or_create(self) -> int:
+        try:
+            return self.storage.create_new_study(self.directions, self.name)
+        except DuplicatedStudyError:
+            found = self.storage.get_study_id_from_name(self.name)
+        if self.storage.get_study_directions(found) != self.directions:
+            raise StudyError(
+                f"study {self.name!r} exists in this database with other objectives, made by "
+                "another program; choose another --study"
+            )
+        return found
+
+    def _discard(self) -> None:
+        """Delete a copy that is wrong, and ours alone."""
+        trials = self.storage.get_all_trials(self.copy_id, deepcopy=False)
+        foreign = [t.number for t in trials if "fingerprint" not in t.user_attrs]
+        if foreign:
+            raise StoreError(
+                f"{self.store.shown}: Optuna's study {self.name!r} holds trials of another "
+                f"program (trial {foreign[0]}); {_REMEDY}"
+            )
+        self.storage.delete_study(self.copy_id)
+        self.copy_id = self._find_or_create()
 
 
-def open_optuna(store: Store) -> RDBStorage:
+_REMEDY = "delete it with `optuna delete-study`, and it is made again"
+
+
+@contextmanager
+def open_optuna(store: Store) -> Iterator[RDBStorage]:
     """Open Optuna's storage in our database, with our settings for it.
 
     Raises: StoreError when its tables are of another Optuna version.
@@ -223,7 +239,11 @@ def open_optuna(store: Store) -> RDBStorage:
     storage.remove_session()
     storage.engine.dispose()
     prepare(storage.engine, always_writing=True)
-    return storage
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
 
 
 def _make_tables(store: Store) -> RDBStorage:
@@ -248,16 +268,3 @@ def _make_tables(store: Store) -> RDBStorage:
                 ) from None
             time.sleep(random.uniform(0.1, 0.5))
     raise AssertionError("the last try returns or raises")
-
-
-def _find_or_create(storage: RDBStorage, name: str, directions: list[StudyDirection]) -> int:
-    try:
-        return storage.create_new_study(directions, name)
-    except DuplicatedStudyError:
-        found = storage.get_study_id_from_name(name)
-    if storage.get_study_directions(found) != directions:
-        raise StudyError(
-            f"study {name!r} exists in this database with other objectives, made by another "
-            "program; choose another --study"
-        )
-    return found

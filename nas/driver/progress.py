@@ -25,12 +25,10 @@ class StudyStarted:
 class Recovered:
     """What a reconciliation found.
 
-    adopted: results that were written just before their driver died. requeued: interrupted
-    trials that will run again. lost: trials given up after too many attempts. waiting: trials in
-    the queue now, those that a signal stopped included.
+    requeued: interrupted trials that will run again. lost: trials given up after too many
+    attempts. waiting: trials in the queue now, those that a signal stopped included.
     """
 
-    adopted: int
     requeued: int
     lost: int
     waiting: int

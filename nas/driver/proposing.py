@@ -47,7 +47,6 @@ class Proposing:
             answer = self._write(new)
             if isinstance(answer, Run):
                 design = access.store.read(partial(history.architecture, run=answer))
-                access.projection.create(answer, design=design)
                 return answer, design
             if answer is Refusal.FULL:
                 return self._end("another driver has changed the number of trials")

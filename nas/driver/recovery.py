@@ -1,8 +1,7 @@
 """Putting right what a crash left behind, at a driver's start and while it works.
 
-A result that was written but not passed on is adopted. A trial whose driver is gone, known to be
-dead or silent for longer than its lease, goes back to the queue with the same design and seed,
-and is given up after MAX_ATTEMPTS such ends.
+A trial whose driver is gone, known to be dead or silent for longer than its lease, goes back to
+the queue with the same design and seed, and is given up after MAX_ATTEMPTS such ends.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from sqlalchemy.orm import Session
 from nas.driver.access import Access
 from nas.driver.progress import Recovered
 from nas.store import leases, runs
-from nas.store.leases import LEASE_S
 from nas.store.runs import MAX_ATTEMPTS
 from nas.store.tables import Run
 from nas.study.attempts import Lease
@@ -24,8 +22,7 @@ from nas.study.outcomes import Outcome
 
 
 def reconcile(driver: Access) -> Recovered:
-    """Adopt, requeue or give up what other drivers left, and say so when there was anything."""
-    adopted = driver.projection.catch_up(lambda run: _is_orphan(driver, run))
+    """Requeue or give up what other drivers left, and say so when there was anything."""
     requeued = lost = 0
     for run in driver.store.read(lambda s: runs.running(s, driver.study_id)):
         if not _is_orphan(driver, run):
@@ -36,11 +33,9 @@ def reconcile(driver: Access) -> Recovered:
         )
         requeued += outcome == "requeued"
         lost += outcome == "lost"
-    if lost:
-        _tell_lost(driver)
     waiting = driver.store.read(lambda s: runs.count_waiting(s, driver.study_id))
-    found = Recovered(adopted, requeued, lost, waiting)
-    if adopted or requeued or lost:
+    found = Recovered(requeued, lost, waiting)
+    if requeued or lost:
         driver.progress(found)
     return found
 
@@ -51,13 +46,7 @@ def abandon(driver: Access, lease: Lease, reason: str) -> None:
     if run.lease_owner != lease.owner or run.lease_token != lease.token:
         return
     outcome = driver.store.write(partial(_give_up, run=run, now=driver.clock.now(), reason=reason))
-    if outcome == "lost":
-        _tell_lost(driver)
-    driver.progress(Recovered(0, outcome == "requeued", outcome == "lost", 0))
-
-
-def _tell_lost(driver: Access) -> None:
-    driver.projection.catch_up(lambda run: run.state == Outcome.LOST.value)
+    driver.progress(Recovered(outcome == "requeued", outcome == "lost", 0))
 
 
 def sweep_checkpoints(driver: Access) -> None:
@@ -78,17 +67,14 @@ def drop_checkpoint(path: str | None) -> None:
 
 
 def _is_orphan(driver: Access, run: Run) -> bool:
-    """Whether the driver that should act on a run next is gone."""
+    """Whether the driver of a running run is gone."""
     if run.lease_owner is None:
         return True
     if run.lease_owner == driver.owner:
         return False
     if driver.clock.is_dead(run.lease_owner):
         return True
-    silent_since = run.lease_expires
-    if silent_since is None:
-        silent_since = (run.finished_at or run.created_at) + LEASE_S
-    return driver.clock.now() >= silent_since
+    return run.lease_expires is None or driver.clock.now() >= run.lease_expires
 
 
 def _give_up(session: Session, run: Run, now: float, reason: str) -> str:

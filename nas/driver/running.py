@@ -77,22 +77,22 @@ def run(
 
     try:
         progress(_started(study, driver))
-        if made := driver.projection.restore():
-            progress(Notice(f"Optuna's copy lacked {made} trials; they were made again"))
         sweep_checkpoints(driver)
         with on_signal(stop):
             last = executor.execute(driver)
+        driver.copier.copy()
     finally:
         driver.close()
     done = study.store.read(lambda s: runs.count(s, study.id, CANDIDATE, ended=True))
+    best = study.store.read(lambda s: runs.best(s, study.id))  # other drivers' trials as well
     finished = StudyFinished(
         study=study.name,
         reason=last.reason,
         complete=last.complete,
         done=done,
         trials=settings.trials,
-        best_trial=None if driver.best is None else driver.best[1],
-        best_score=None if driver.best is None else driver.best[0],
+        best_trial=None if best is None else best[1],
+        best_score=None if best is None else best[0],
     )
     progress(finished)
     return finished

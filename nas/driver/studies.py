@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import optuna
 from sqlalchemy import exc, select
 from sqlalchemy.orm import Session
 
@@ -180,12 +181,8 @@ def _check_unchanged(name: str, stored: SearchSpace, source: str | None) -> None
 
 def _optuna_names(store: Store) -> set[str]:
     """Return the names that other programs have given to Optuna studies in this database."""
-    storage = open_optuna(store)
-    try:
-        return {study.study_name for study in storage.get_all_studies()}
-    finally:
-        storage.remove_session()
-        storage.engine.dispose()
+    with open_optuna(store) as storage:
+        return set(optuna.get_all_study_names(storage))
 
 
 def _insert(

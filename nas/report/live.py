@@ -102,8 +102,8 @@ class Live:
 
     def _recovered(self, event: Recovered) -> None:
         self._say(
-            f"recovered: {event.adopted} results adopted, {event.requeued} trials queued again, "
-            f"{event.lost} lost; {event.waiting} waiting"
+            f"recovered: {event.requeued} trials queued again, {event.lost} lost; "
+            f"{event.waiting} waiting"
         )
 
     def _trial(self, event: TrialStarted) -> None:

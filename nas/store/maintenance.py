@@ -159,35 +159,16 @@ def _loose_ends(connection: Connection, now: float) -> list[dict[str, Any]]:
 
     silent = count(Run.state == RUNNING, Run.lease_expires < now)
     waiting = count(Run.state == WAITING)
-    untold = count(~Run.told)
+    uncopied = count(~Run.told, Run.state.in_(ENDED))
     unknown = count(Run.state.not_in([*ENDED, RUNNING, WAITING]))
     unscored = count(Run.state == "complete", Run.score.is_(None))
-    findings = [
+    return [
         _finding("trials of drivers that have gone silent", silent, _RESUME),
         _finding("trials that wait for a driver", waiting, _RESUME),
-        _finding("results that Optuna's copy does not show yet", untold, _RESUME),
+        _finding("trials that Optuna's copy does not show yet", uncopied, _RESUME),
         _finding("runs of an unknown state", unknown, _RESTORE),
         _finding("complete runs without a score", unscored, _RESTORE),
     ]
-    if inspect(connection).has_table("trials"):
-        findings.append(_finding("trials that Optuna's copy lacks", _uncopied(connection), _RESUME))
-    return findings
-
-
-def _uncopied(connection: Connection) -> int:
-    """Count trials whose number Optuna's study of the same name does not have."""
-    ours = connection.execute(
-        select(Study.name, func.count(func.distinct(Run.trial_number)))
-        .join(Run, Run.study_id == Study.id)
-        .where(Run.trial_number.is_not(None))
-        .group_by(Study.name)
-    )
-    query = text(
-        "SELECT s.study_name, count(*) FROM studies s JOIN trials t "
-        "ON t.study_id = s.study_id GROUP BY s.study_name"
-    )
-    theirs: dict[str, int] = {name: number for name, number in connection.execute(query)}
-    return sum(max(0, number - theirs.get(name, 0)) for name, number in ours)
 
 
 _RESTORE = "restore a backup"

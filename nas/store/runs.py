@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
-from typing import Any
+from itertools import groupby
+from typing import Any, NamedTuple
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
@@ -18,6 +19,7 @@ from sqlalchemy.orm import Session
 from nas.store.leases import LEASE_S
 from nas.store.session import insert_if_new, lock_study
 from nas.store.tables import (
+    NEWEST,
     QUEUED,
     TRAINED_ONCE,
     UNTOLD,
@@ -57,7 +59,8 @@ def propose(
     study = lock_study(session, study_id)
     if (mine := _written_before(session, study_id, new, owner)) is not None:
         return mine
-    if new.index != next_index(session, study_id):
+    index, number = _next(session, study_id)
+    if new.index != index:
         return Refusal.STALE
     if new.role == CANDIDATE and count(session, study_id, CANDIDATE) >= study.trials:
         return Refusal.FULL
@@ -72,7 +75,7 @@ def propose(
         return Refusal.IN_FLIGHT
     run = Run(
         study_id=study_id,
-        trial_number=None,
+        trial_number=number,
         proposal=new.index,
         attempt=1,
         newest=True,
@@ -88,7 +91,7 @@ def propose(
         seed=trial_seed(study.seed, new.fingerprint),
         state=RUNNING,
         halvings=0,
-        told=True,
+        told=False,
         lease_owner=owner,
         lease_token=1,
         created_at=now,
@@ -100,7 +103,7 @@ def propose(
     else:
         run.state, run.score, run.objectives = known.state, known.score, known.objectives
         run.metrics, run.error, run.halvings = known.metrics, known.error, known.halvings
-        run.replay_of, run.finished_at, run.told = known.id, now, False
+        run.replay_of, run.finished_at = known.id, now
     session.add(run)
     session.flush()
     return run
@@ -134,7 +137,7 @@ def retry(session: Session, run: Run, *, halvings: int | None = None, now: float
         seed=run.seed,
         state=WAITING,
         halvings=run.halvings if halvings is None else halvings,
-        told=True,
+        told=False,
         lease_token=0,
         # A batch of another size is another training; its checkpoint would be refused.
         checkpoint=run.checkpoint if halvings is None else None,
@@ -171,23 +174,6 @@ def first_waiting(session: Session, study_id: int) -> Run | None:
     return session.scalars(query.order_by(Run.proposal).limit(1)).one_or_none()
 
 
-def untold(session: Session, study_id: int) -> list[Run]:
-    """Return ended runs that Optuna's copy does not show yet, oldest proposal first."""
-    query = select(Run).where(Run.study_id == study_id, UNTOLD, Run.newest)
-    return list(session.scalars(query.order_by(Run.proposal)))
-
-
-def unnumbered(session: Session, study_id: int) -> list[Run]:
-    """Return runs whose Optuna trial is not known, oldest proposal first."""
-    query = select(Run).where(Run.study_id == study_id, Run.trial_number.is_(None), Run.newest)
-    return list(session.scalars(query.order_by(Run.proposal)))
-
-
-def is_ended(run: Run) -> bool:
-    """Whether a run's state is final."""
-    return run.state in ENDED
-
-
 def best(session: Session, study_id: int) -> tuple[float, int] | None:
     """Return score and trial number of the best completed run, baselines included."""
     row = session.execute(
@@ -214,38 +200,42 @@ def live_checkpoints(session: Session, study_id: int) -> set[str]:
     return {path for path in session.scalars(query) if path is not None}
 
 
-def numbered(session: Session, study_id: int) -> list[Run]:
-    """Return the newest run of every trial that has a number, in that order."""
-    query = select(Run).where(Run.study_id == study_id, Run.newest, Run.trial_number.is_not(None))
-    return list(session.scalars(query.order_by(Run.trial_number)))
+class Shown(NamedTuple):
+    """A run and what its design costs, as Optuna's copy shows them."""
+
+    run: Run
+    flops: int
+    params: int
 
 
-def last_number(session: Session, study_id: int) -> int | None:
-    """Return the highest trial number."""
-    return session.scalar(select(func.max(Run.trial_number)).where(Run.study_id == study_id))
+def uncopied(session: Session, study_id: int, *, everything: bool = False) -> list[Shown]:
+    """Return the trials that Optuna's copy lacks or shows in another state, by number.
 
-
-def trial_numbers(session: Session, study_id: int) -> set[int]:
-    """Return the numbers of Optuna's trials that belong to a run."""
-    query = select(Run.trial_number).where(Run.study_id == study_id)
-    return {n for n in session.scalars(query) if n is not None}
-
-
-def set_trial_number(session: Session, run_id: int, number: int, told: bool) -> int:
-    """Remember which Optuna trial shows a run, and whether it shows all there is.
-
-    Returns: the number that holds, which is another one when another driver was faster.
+    everything: all trials, because the copy is to be made anew.
     """
-    mine = update(Run).where(Run.id == run_id, Run.trial_number.is_(None))
-    session.execute(mine.values(trial_number=number, told=told))
-    held = session.scalar(select(Run.trial_number).where(Run.id == run_id))
-    assert held is not None
-    return held
+    query = (
+        select(Run, Architecture.flops, Architecture.params)
+        .join(Architecture, Run.architecture_id == Architecture.id)
+        .where(Run.study_id == study_id, NEWEST, *(() if everything else (UNTOLD,)))
+    )
+    found = [Shown(*row) for row in session.execute(query)]
+    return sorted(found, key=lambda shown: shown.run.trial_number or 0)
 
 
-def mark_told(session: Session, run_id: int) -> None:
-    """Remember that Optuna's copy shows how a run ended."""
-    session.execute(update(Run).where(Run.id == run_id).values(told=True))
+def last_copied(session: Session, study_id: int) -> int | None:
+    """Return the highest trial number that Optuna's copy has."""
+    query = select(Run.trial_number).where(Run.study_id == study_id, Run.told, Run.newest)
+    return session.scalar(query.order_by(Run.trial_number.desc()).limit(1))
+
+
+def mark_copied(session: Session, copied: Iterable[Run]) -> None:
+    """Remember that Optuna's copy shows these runs as they were when they were read."""
+    for state, found in groupby(sorted(copied, key=lambda run: run.state), lambda run: run.state):
+        session.execute(
+            update(Run)
+            .where(Run.id.in_([run.id for run in found]), Run.state == state)
+            .values(told=True)
+        )
 
 
 def count(session: Session, study_id: int, role: str, *, ended: bool = False) -> int:
@@ -258,8 +248,18 @@ def count(session: Session, study_id: int, role: str, *, ended: bool = False) ->
 
 def next_index(session: Session, study_id: int) -> int:
     """Return the index of the next proposal."""
-    last = session.scalar(select(func.max(Run.proposal)).where(Run.study_id == study_id))
-    return 0 if last is None else last + 1
+    return _next(session, study_id)[0]
+
+
+def _next(session: Session, study_id: int) -> tuple[int, int]:
+    """Return index and trial number of the next proposal; the same but in studies of old."""
+    last = (
+        select(func.max(c)).where(Run.study_id == study_id)
+        for c in (Run.proposal, Run.trial_number)
+    )
+    row = session.execute(select(*(query.scalar_subquery() for query in last))).one()
+    index, number = (0 if value is None else value + 1 for value in row)
+    return index, max(index, number)
 
 
 def set_trials(session: Session, study_id: int, trials: int) -> None:

@@ -8,15 +8,16 @@ PostgreSQL: a small pool that tests connections before use.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Engine, create_engine, event, exc, inspect, select, text
+from sqlalchemy import Engine, create_engine, event, exc, func, inspect, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.orm import Session
@@ -35,7 +36,8 @@ PATIENCE_S = 120.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
 _SQLITE_MAGIC = b"SQLite format 3\x00"
 _WRITING, _DURABLE = "scannas_writing", "scannas_durable"
-_CREATION_LOCK = 0x5CA77A5  # any number, the same in every driver
+# Any numbers, the same in every driver.
+_CREATION_LOCK, _COPY_LOCK = 0x5CA77A5, 0x5CA77A6
 
 
 class NoStore(StoreError):
@@ -67,6 +69,28 @@ class Store:
     def read(self, action: Callable[[Session], T]) -> T:
         """Run `action` on a consistent view that takes no lock."""
         return self.outlast(lambda: self._look(action))
+
+    @contextmanager
+    def alone(self, study_id: int, wait_s: float) -> Iterator[bool]:
+        """Hold a lock on a study that one process has at a time, and that dies with it.
+
+        Writing by others goes on. Yields whether the lock was to be had within `wait_s`.
+        """
+        give_up = time.monotonic() + wait_s
+        with ExitStack() as held:
+            take = self._lock(study_id, held)
+            while not (taken := take()) and time.monotonic() < give_up:
+                time.sleep(_LONGEST_PAUSE_S * random.uniform(0.05, 0.1))
+            yield taken
+
+    def _lock(self, study_id: int, held: ExitStack) -> Callable[[], bool]:
+        if self.path is None:
+            session = held.enter_context(Session(self.engine))
+            lock = select(func.pg_try_advisory_xact_lock(_COPY_LOCK, study_id))
+            return lambda: bool(session.scalar(lock))
+        folder = os.open(self.path.parent, os.O_RDONLY)  # a file would be left behind
+        held.callback(os.close, folder)
+        return lambda: _flock(folder)
 
     def close(self) -> None:
         """Close every connection."""
@@ -298,6 +322,14 @@ def check_file(path: Path, create: bool) -> None:
         )
     if create and not os.access(path if path.exists() else path.parent, os.W_OK):
         raise StoreError(f"cannot write {str(path)!r}: permission denied; give another --storage")
+
+
+def _flock(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _make_folder(folder: Path) -> None:

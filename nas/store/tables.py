@@ -112,7 +112,7 @@ class Environment(Base):
 class Run(Base):
     """One attempt to train one proposal.
 
-    trial_number: the number of Optuna's trial; absent between the row and that trial.
+    trial_number: what users call the trial by, dense from 0; Optuna's copy has the same.
     proposal: the index of the proposal in its study, counted from 0, baselines first.
     attempt: from 1; newest: whether no later attempt exists. Only the newest counts.
     role: candidate, baseline or replay (a proposal that was trained before in this study).
@@ -121,7 +121,7 @@ class Run(Base):
     sampler: what the strategy attached to the proposal.
     state: waiting, running, or the class of the outcome (nas.study.outcomes).
     halvings: how often the batch was cut for lack of memory.
-    told: whether Optuna's copy of the trial shows the state.
+    told: whether Optuna's copy of the trial shows the state, or need not.
     lease_token: grows with every claim; a write with an older one is refused. Kept with the
         owner after the end, so that a write that was cut off can be recognized as done.
     """

@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
-from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
 _STUDY_ID = 0
@@ -73,11 +72,6 @@ class History(BaseStorage):
         """Return the name of the only study."""
         return self.name
 
-    def get_all_studies(self) -> list[FrozenStudy]:
-        """Return the only study."""
-        only = FrozenStudy(self.name, None, {}, self.memory, _STUDY_ID, directions=self.directions)
-        return [only]
-
     # --- what samplers write ---
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
@@ -91,6 +85,10 @@ class History(BaseStorage):
         self.draft[key] = value
 
     # --- what nobody does ---
+
+    def get_all_studies(self) -> list[Any]:
+        """Refuse."""
+        _closed()
 
     def create_new_study(
         self, directions: Sequence[StudyDirection], study_name: str | None = None

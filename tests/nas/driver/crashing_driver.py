@@ -16,8 +16,10 @@ ROOT = Path(__file__).resolve().parents[3]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parents[1])]
 
 from doubles import FakeProxy  # noqa: E402
+from optuna.storages import RDBStorage  # noqa: E402
 
-from nas.driver.optuna_copy import Projection  # noqa: E402
+from nas.driver import optuna_copy  # noqa: E402
+from nas.driver.coordinator import Coordinator  # noqa: E402
 from nas.driver.running import run  # noqa: E402
 from nas.driver.studies import open_study  # noqa: E402
 from nas.executors.inline import InlineExecutor  # noqa: E402
@@ -70,20 +72,20 @@ class Proxy(FakeProxy):
 # a transaction that was not committed.
 POINTS = {
     "in insert": lambda die, proxy: after(runs, "propose", die),
-    "after insert": lambda die, proxy: before(Projection, "create", die),
-    "after copy": lambda die, proxy: before(runs, "set_trial_number", die),
-    "before training": lambda die, proxy: after(Projection, "create", die),
+    "after insert": lambda die, proxy: before(Coordinator, "_started", die),
     "mid-epoch": lambda die, proxy: setattr(proxy, "hook", die),
     "between checkpoint and metric": lambda die, proxy: setattr(proxy, "late", die),
     "in metric": lambda die, proxy: after(leases, "record_epoch", die),
     "in result": lambda die, proxy: after(leases, "finish", die),
-    "after result": lambda die, proxy: before(Projection, "tell", die),
-    "after tell": lambda die, proxy: before(runs, "mark_told", die),
+    "after result": lambda die, proxy: before(optuna_copy, "sync", die),
+    "before copy": lambda die, proxy: before(RDBStorage, "create_new_trial", die),
+    "after copy": lambda die, proxy: before(runs, "mark_copied", die),
 }
 
 
 def main() -> None:
     url, study, point, nth, log = sys.argv[1:6]
+    optuna_copy.EVERY_S = 0.0  # a pass for every trial, so that there are many to die in
     seconds = float(os.environ.get("EPOCH_SECONDS", "0"))
     proxy = Proxy(log=Path(log), seconds=seconds)
     if point:

@@ -5,11 +5,9 @@ from doubles import FakeProxy, driver, new_study, score_of, settings
 from sqlalchemy import select
 
 from nas.driver.access import Done, Wait
-from nas.driver.optuna_copy import Projection
 from nas.driver.progress import Recovered
 from nas.driver.running import run
 from nas.executors.inline import InlineExecutor
-from nas.store import runs
 from nas.store.leases import LEASE_S
 from nas.store.tables import Run
 from nas.study.attempts import LeaseLost, Result
@@ -36,13 +34,6 @@ def recovered(events):
     return [e for e in events if isinstance(e, Recovered)]
 
 
-def trials_of(study):
-    import optuna
-
-    url = study.store.url.render_as_string(hide_password=False)
-    return optuna.load_study(study_name=study.name, storage=url).get_trials()
-
-
 def test_silent_driver_loses_its_trial_after_the_lease_and_not_before(study):
     """R2: expiry gives the trial to another, once, and the late write is refused."""
     first, events = driver(study), []
@@ -57,7 +48,7 @@ def test_silent_driver_loses_its_trial_after_the_lease_and_not_before(study):
     taken = second.next()
     assert (taken.fingerprint, taken.seed) == (task.fingerprint, task.seed)
     assert (taken.trial, taken.attempt) == (task.trial, 2)
-    assert recovered(events) == [Recovered(adopted=0, requeued=1, lost=0, waiting=1)]
+    assert recovered(events) == [Recovered(requeued=1, lost=0, waiting=1)]
     with pytest.raises(LeaseLost):
         first.finish(task, complete(task))
     second.finish(taken, complete(taken))
@@ -105,88 +96,7 @@ def test_trial_is_given_up_after_three_lost_attempts(study):
     assert task.trial == 1
     assert [r.state for r in rows(study)] == ["lost", "lost", "lost", "running"]
     assert recovered(events)[-1].lost == 1
-    trial = trials_of(study)[0]
-    assert (trial.state.name, trial.user_attrs["outcome"]) == ("FAIL", "lost")
     last.close()
-
-
-def test_result_that_was_not_passed_on_is_adopted(study, monkeypatch):
-    first, events = driver(study), []
-    task = first.next()
-    with monkeypatch.context() as dying:
-        dying.setattr(Projection, "tell", lambda self, run: None)
-        first.finish(task, complete(task))
-    assert trials_of(study)[0].state.name == "RUNNING"
-    study.clock.dead.add(first.owner)
-    second = driver(study, events.append)
-    second.next()
-    assert recovered(events)[0].adopted == 1
-    assert trials_of(study)[0].value == score_of(task.fingerprint)
-    assert rows(study)[0].told
-    first.close()
-    second.close()
-
-
-@pytest.mark.parametrize("copied", [False, True], ids=["before the copy", "after the copy"])
-def test_row_without_its_optuna_trial_gets_one(study, monkeypatch, copied):
-    """A death between our row and Optuna's trial, or before the trial's number is noted."""
-    first = driver(study)
-
-    class Killed(BaseException):
-        pass
-
-    def die(*args, **kwargs):
-        raise Killed
-
-    with monkeypatch.context() as dying:
-        if copied:
-            dying.setattr(runs, "set_trial_number", die)
-        else:
-            dying.setattr(Projection, "create", die)
-        with pytest.raises(Killed):
-            first.next()
-    assert rows(study)[0].trial_number is None
-    assert len(trials_of(study)) == copied
-    study.clock.dead.add(first.owner)
-    second = driver(study)
-    task = second.next()
-    assert (task.trial, task.attempt) == (0, 2)
-    assert task.fingerprint == rows(study)[0].fingerprint
-    second.finish(task, complete(task))
-    (trial,) = trials_of(study)
-    assert trial.value == score_of(task.fingerprint)
-    first.close()
-    second.close()
-
-
-def test_copy_of_a_driver_that_wakes_up_late_is_closed(study, monkeypatch):
-    """A driver that slept through its lease in mid-insert leaves no trial running."""
-    first = driver(study)
-    plain = Projection.create
-
-    def sleep_then_create(self, run, *, design=None, search=False):
-        study.clock.time += LEASE_S + 1
-        second = driver(study)
-        task = second.next()  # stands in for the sleeper
-        second.finish(task, complete(task))
-        second.close()
-        return plain(self, run, search=search)
-
-    monkeypatch.setattr(Projection, "create", sleep_then_create)
-    original = Projection.create
-    calls = []
-
-    def once(self, run, *, design=None, search=False):
-        calls.append(run.id)
-        return (original if len(calls) == 1 else plain)(self, run, search=search)
-
-    monkeypatch.setattr(Projection, "create", once)
-    task = first.next()
-    with pytest.raises(LeaseLost):
-        first.finish(task, complete(task))
-    states = [t.state.name for t in trials_of(study)]
-    assert states.count("RUNNING") == 0 and states.count("COMPLETE") == 1
-    first.close()
 
 
 def test_last_driver_waits_for_trials_of_others_and_inherits_them(study):
@@ -269,19 +179,6 @@ def test_checkpoints_of_ended_trials_are_swept_at_the_start(sqlite_url, clock):
     (study.checkpoints / "0123-0").mkdir(parents=True)
     run(study, InlineExecutor(FakeProxy()))
     assert not list(study.checkpoints.glob("*"))
-    study.close()
-
-
-def test_copy_that_another_program_deleted_is_made_again(url, clock):
-    import optuna
-
-    study = new_study(url, settings(trials=3), clock=clock)
-    run(study, InlineExecutor(FakeProxy()))
-    storage = study.store.url.render_as_string(hide_password=False)
-    optuna.delete_study(study_name="s", storage=storage)
-    run(study, InlineExecutor(FakeProxy()), trials=5)
-    found = [(t.number, t.value, t.user_attrs["fingerprint"]) for t in trials_of(study)]
-    assert found == [(r.trial_number, r.score, r.fingerprint) for r in rows(study)]
     study.close()
 
 

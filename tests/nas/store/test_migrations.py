@@ -27,7 +27,8 @@ def test_newest_step_is_the_revision_of_the_tables(store):
 def test_steps_lead_to_the_tables(store):
     from nas.driver.optuna_copy import open_optuna
 
-    open_optuna(store).engine.dispose()
+    with open_optuna(store):
+        pass
     from nas.store.migrations import filters
 
     with store.engine.connect() as connection:
@@ -41,9 +42,8 @@ def test_steps_lead_to_the_tables(store):
 def test_optuna_keeps_its_own_version(store):
     from nas.driver.optuna_copy import open_optuna
 
-    storage = open_optuna(store)
-    assert storage.get_current_version() == storage.get_head_version()
-    storage.engine.dispose()
+    with open_optuna(store) as storage:
+        assert storage.get_current_version() == storage.get_head_version()
     with store.engine.connect() as connection:
         names = inspect(connection).get_table_names()
         ours = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()

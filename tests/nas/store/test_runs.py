@@ -67,7 +67,7 @@ def test_proposal_is_a_running_run_with_a_lease(store, study_id):
     run = propose(store, study_id, proposal(0))
     assert (run.state, run.attempt, run.role) == ("running", 1, "candidate")
     assert (run.lease_owner, run.lease_expires) == ("me", NOW + LEASE_S)
-    assert run.trial_number is None
+    assert run.trial_number == 0
 
 
 def test_seed_depends_on_study_and_design_only(store, study_id):
@@ -229,10 +229,9 @@ def test_epoch_written_again_replaces_the_first(store, study_id):
 
 def test_retry_keeps_design_seed_and_number(store, study_id):
     run = propose(store, study_id, proposal(0))
-    store.write(lambda s: runs.set_trial_number(s, run.id, 3, True))
     store.write(lambda s: leases.revoke(s, run, Outcome.LOST, "gone", NOW))
     again = store.write(lambda s: runs.retry(s, s.get_one(Run, run.id), now=NOW))
-    assert (again.trial_number, again.attempt, again.state) == (3, 2, "waiting")
+    assert (again.trial_number, again.attempt, again.state) == (0, 2, "waiting")
     assert (again.fingerprint, again.seed) == (run.fingerprint, run.seed)
 
 
