@@ -498,7 +498,7 @@ def _postgres() -> Iterator[str | None]:
 
 
 def databases(held: ExitStack) -> Iterator[tuple[str, str | None]]:
-    """Yield SQLite (a file of its own) and PostgreSQL, where there is one, open as long as `held`."""
+    """Yield SQLite (a file of its own), and a PostgreSQL that runs as long as `held`, if any."""
     yield "sqlite", None
     if (url := held.enter_context(_postgres())) is not None:
         yield "postgresql", url
