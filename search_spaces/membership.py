@@ -10,25 +10,23 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from itertools import islice, product
+from itertools import islice
 from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
 from backbones.config import BackboneConfig
 from search_spaces import patterns
-from search_spaces.choices import Choices, Value, freeze, fresh, show
+from search_spaces.choices import Choices, freeze, fresh, show
 from search_spaces.definition import Definition
 from search_spaces.errors import SpaceError
 from search_spaces.fit import bend, with_widths
 from search_spaces.paths import Path, within, write
 
-MAX_WORDS = 500
-"""Ways to spell the design's blocks in the letters of the space that are followed up."""
 MAX_POINTS = 500
-"""Points compared whole for one such way."""
+"""Points compared whole."""
 
 Options = dict[str, set[Any]]
 """Choice -> the options, frozen, that leave the design as it is."""
@@ -75,21 +73,13 @@ class _Search:
             if outside is not None:
                 self._refuse(".".join(map(str, outside)), self._at(outside))
             options = _both(options, kept)
-        torn = ""
-        for possible in islice(self._spellings(options), MAX_WORDS):
-            found = self._compare(possible)
-            if found is not None:
-                return found
-            torn = torn or self._torn(possible)
-        sets = ", ".join(self.space.choices[torn].sets) if torn else ""
-        raise SpaceError(
-            f"not in space {self.space.file.name}: "
-            + (
-                f"no one value of {torn} ({sets}) suits all blocks"
-                if torn
-                else "each field is possible, but not all together under the constraints"
+        found = self._compare(_both(options, self._spell()))
+        if found is None:
+            raise SpaceError(
+                f"not in space {self.space.file.name}: each field is possible, but not all "
+                "together; one value must suit all blocks, and the constraints be kept"
             )
-        )
+        return found
 
     def _refuse(self, field: str, found: Any) -> NoReturn:
         shown = "(absent)" if found is MISSING else show(found)
@@ -202,38 +192,38 @@ class _Search:
             self._suiting[pair] = self._part(("blocks", block), ("blocks", letter))
         return self._suiting[pair]
 
-    def _spellings(self, options: Options) -> Iterator[Options]:
-        """Yield what is left of the options, for each way to spell the design's blocks."""
-        base = self.space.base["stages"]
-        chosen: dict[str, list[int]] = {}
+    def _spell(self) -> Options:
+        """Return the patterns that can spell the design's blocks, and what these blocks leave."""
+        chosen: dict[str, list[int]] = {"": list(range(len(self.widths)))}
         for name, path in self.targets:
             if path[0] == "stages" and path[2] == "pattern":
                 chosen.setdefault(name, []).append(int(path[1]))
-        varied = {s for stages in chosen.values() for s in stages}
-        fixed = {s: base[s]["pattern"] for s in range(len(base)) if s not in varied}
-        ways: list[list[tuple[Options, set[tuple[str, str]]]]]
-        ways = [[({}, self._pairs(fixed))]] if self._placed(fixed) else []
-        if not ways:
-            self._refuse_block([fixed])
         for name, stages in chosen.items():
-            choice = self.space.choices[name]
-            spelled: list[tuple[Options, dict[int, str]]] = [
-                ({name: {freeze(option)}},
-                 {s: self.space.written(name, ("stages", s, "pattern"), setting) for s in stages})
-                for option, setting in zip(choice.options, choice.settings)
-            ]  # fmt: skip
-            if name in self.space.whens:  # it may not exist: then the base's pattern stands
-                spelled.append(({name: set()}, {s: base[s]["pattern"] for s in stages}))
-            ways.append(
-                [(way, self._pairs(words)) for way, words in spelled if self._placed(words)]
-            )
-            if not ways[-1]:
-                self._refuse_block([words for _, words in spelled])
-        for combination in product(*ways):
-            left = options
-            for pair in set().union(*(pairs for _, pairs in combination)):
-                left = _both(left, self._suits(*pair)[0])
-            yield {**left, **{n: o for way, _ in combination for n, o in way.items()}}
+            chosen[""] = [s for s in chosen[""] if not name or s not in stages]
+        left: Options = {}
+        for name, stages in chosen.items():
+            ways = [way for way in self._ways(name, stages) if self._placed(way[1])]
+            if not ways:
+                self._refuse_block([words for _, words in self._ways(name, stages)])
+            if name:
+                left[name] = {option for option, _ in ways}
+            for pair in {pair for _, words in ways for pair in self._pairs(words)}:
+                for choice, options in self._suits(*pair)[0].items():
+                    left[choice] = left.get(choice, set()) | options
+        return left
+
+    def _ways(self, name: str, stages: list[int]) -> list[tuple[str, dict[int, str]]]:
+        """Return what each option of a pattern writes into stages; the base's where none may."""
+        ways = []
+        if not name or name in self.space.whens:
+            ways.append(("", {s: str(self.space.base["stages"][s]["pattern"]) for s in stages}))
+        choice = self.space.choices[name] if name else None
+        for option, setting in zip(choice.options, choice.settings) if choice else ():
+            written = {
+                s: self.space.written(name, ("stages", s, "pattern"), setting) for s in stages
+            }
+            ways.append((option, written))
+        return ways
 
     def _pairs(self, words: Mapping[int, str]) -> set[tuple[str, str]]:
         """Return which block of the space meets which of the design, given patterns of stages."""
@@ -275,24 +265,14 @@ class _Search:
 
     # -- whole designs --
 
-    def _only(self, options: Options) -> dict[str, list[Value]]:
-        return {
-            name: [o for o in self.space.choices[name].options if freeze(o) in kept]
-            for name, kept in options.items()
-        }
-
-    def _torn(self, options: Options) -> str:
-        """Return a choice without a value for all blocks that alone stands in the way."""
-        for name in options:
-            rest = {n: kept for n, kept in options.items() if n != name}
-            if not options[name] and self.space.solver(self._only(rest)).feasible():
-                return name
-        return ""
-
     def _compare(self, options: Options) -> Choices | None:
         """Return the point within the options that is the design, nearest to it in its widths."""
         found: tuple[float, Choices] | None = None
-        for point in islice(self.space.solver(self._only(options)).points(), MAX_POINTS):
+        only = {
+            name: [o for o in self.space.choices[name].options if freeze(o) in kept]
+            for name, kept in options.items()
+        }
+        for point in islice(self.space.solver(only).points(), MAX_POINTS):
             try:
                 built = self.space.assemble(point)
             except (ValidationError, SpaceError):

@@ -11,7 +11,7 @@ refused when no design that was tried with it can be built, whatever the rest of
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
@@ -22,10 +22,9 @@ from backbones.yaml_files import Loc
 from search_spaces.choices import Choice, Choices, Value, freeze, show
 from search_spaces.definition import Definition, blamed
 from search_spaces.errors import SpaceError
+from search_spaces.statements import given
 from search_spaces.variation import alone
 
-IDLE_WALKS = 12
-"""Walks without a new option after which the options that are left are asked for one by one."""
 TRIES = 24
 """Random designs tried with an option, or a pair, before it is refused."""
 TOLD_APART = 24
@@ -90,46 +89,73 @@ class _Proof:
                 self.pairs.add(((a, freeze(point[a])), (b, freeze(point[b]))))
         return None
 
-    # -- options --
+    # -- options and pairs --
 
     def try_options(self) -> None:
         """Build designs until every option was in one of them."""
-        idle = 0
-        while idle < IDLE_WALKS and any(self._untried()):
-            before = len(self.holding)
-            self.build(self.solver.walk(self._prefer_untried))
-            idle = 0 if len(self.holding) > before else idle + 1
-            self.turn += 1
-        for choice, index in list(self._untried()):
-            option = choice.options[index]
-            if (choice.name, freeze(option)) in self.holding:
-                continue
-            forced = self._forced({choice.name: option})
-            if forced is None:
-                self.space.fail(
-                    self._loc(choice, index),
-                    f"{show(option)} can never be chosen: the conditions and constraints exclude "
-                    "it; remove it or relax them",
-                )
-            error = self.build(forced)
-            if error is not None and not self._saved(forced, {choice.name: option}):
-                self._refuse(choice, option, forced, error)
-
-    def _untried(self) -> Iterator[tuple[Choice, int]]:
+        held = -1
+        while len(self.holding) > held:
+            held = len(self.holding)
+            self._try({}, {})
         for name, choice in self.space.choices.items():
             for index, option in enumerate(choice.options):
-                if (name, freeze(option)) not in self.holding:
-                    yield choice, index
+                if (name, freeze(option)) in self.holding:
+                    continue
+                point, error = self._try({name: option}, {})
+                if point is None:
+                    self.space.fail(
+                        self._loc(choice, index),
+                        f"{show(option)} can never be chosen: the conditions and constraints "
+                        "exclude it; remove it or relax them",
+                    )
+                if error is not None:
+                    self._refuse(choice, option, point, error)
 
-    def _prefer_untried(self, name: str, allowed: list[Value]) -> Value:
-        other = allowed[self.turn % len(allowed)]
-        return next((v for v in allowed if (name, freeze(v)) not in self.holding), other)
+    def try_pairs(self) -> None:
+        """Build designs until every pair of options that meet in a block was in one of them."""
+        for a, b in self.meets:
+            known = next((point for point in self.built if a in point and b in point), {})
+            for x in self.space.choices[a].options:
+                for y in self.space.choices[b].options:
+                    if ((a, freeze(x)), (b, freeze(y))) in self.pairs:
+                        continue
+                    point, error = self._try({a: x, b: y}, known)
+                    if point is None or error is None:
+                        continue  # the constraints exclude the pair, or a design holds it
+                    said = str(error)
+                    if isinstance(error, ValidationError):
+                        said = blamed(self.space, point, error)[1]
+                    rule = f"{{if: {{{a}: {_flow(x)}}}, then: {{{b}: {{not: {_flow(y)}}}}}}}"
+                    self.space.fail(
+                        ("choices", b),
+                        f"{show(y)} does not go with {a} {show(x)}: {said}; add the constraint "
+                        f"{rule}",
+                    )
 
-    def _forced(self, wanted: Mapping[str, Value]) -> Choices | None:
-        """Return a design with these values, the rest as in one that is known to build."""
-        solver = self.space.solver({n: [v] for n, v in wanted.items()}, required=wanted)
-        known = self.built[-1] if self.built else {}
-        return solver.walk(lambda n, allowed: known[n] if known.get(n) in allowed else allowed[0])
+    def _try(self, wanted: dict[str, Value], known: Choices) -> tuple[Choices | None, Any]:
+        """Return a design with these values, None where there is none, and what is against it.
+
+        known: what goes with them, but for choices that meet others: they take turns.
+        """
+        self.turn += 1
+
+        def pick(name: str, allowed: list[Value]) -> Value:
+            if name in wanted or (name in known and not any(name in pair for pair in self.meets)):
+                return wanted.get(name, known.get(name))
+            untried = (v for v in allowed if (name, freeze(v)) not in self.holding)
+            return next(untried, allowed[self.turn % len(allowed)])
+
+        whens = (self.space.whens.get(name, True) for name in wanted)
+        if any(given(when, wanted) is False for when in whens):
+            return None, None
+        point = self.solver.walk(pick)
+        if point is None or not wanted.items() <= point.items():
+            forced = self.space.solver({n: [v] for n, v in wanted.items()}, required=wanted)
+            point = forced.walk(lambda n, vs: known[n] if known.get(n) in vs else vs[0])
+        if point is None:
+            return None, None
+        error = self.build(point)
+        return point, None if error is None or self._saved(point, wanted) else error
 
     def _saved(self, point: Choices, wanted: Mapping[str, Value]) -> bool:
         """Whether a design with these values can be built, this or that choice being another."""
@@ -162,45 +188,6 @@ class _Proof:
         labeled = isinstance(entry.options, dict)
         return ("choices", choice.name, "options",
                 show(choice.options[index]) if labeled else index)  # fmt: skip
-
-    # -- pairs --
-
-    def try_pairs(self) -> None:
-        """Build designs until every pair of options that meet in a block was in one of them."""
-        for a, b in self.meets:
-            for x in self.space.choices[a].options:
-                for y in self.space.choices[b].options:
-                    if ((a, freeze(x)), (b, freeze(y))) not in self.pairs:
-                        self._try_pair({a: x, b: y})
-
-    def _try_pair(self, pair: dict[str, Value]) -> None:
-        (a, x), (b, y) = pair.items()
-        known = {**self.holding[a, freeze(x)], **pair}
-        self.turn += 1
-
-        def pick(name: str, allowed: list[Value]) -> Value:
-            keeps = name in known and (name in pair or not self._varies(name))
-            return known[name] if keeps else allowed[self.turn % len(allowed)]
-
-        point = self.solver.walk(pick)
-        if point is None or not pair.items() <= point.items():
-            point = self._forced(pair)
-        if point is None:
-            return  # the constraints exclude the pair
-        error = self.build(point)
-        if error is None or self._saved(point, pair):
-            return
-        said = str(error)
-        if isinstance(error, ValidationError):
-            said = blamed(self.space, point, error)[1]
-        rule = f"{{if: {{{a}: {_flow(x)}}}, then: {{{b}: {{not: {_flow(y)}}}}}}}"
-        self.space.fail(
-            ("choices", b),
-            f"{show(y)} does not go with {a} {show(x)}: {said}; add the constraint {rule}",
-        )
-
-    def _varies(self, name: str) -> bool:
-        return any(name in pair for pair in self.meets)
 
     # -- effects --
 

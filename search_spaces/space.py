@@ -11,7 +11,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from pydantic import ValidationError
 
 from backbones import yaml_files
@@ -22,6 +21,7 @@ from search_spaces.choices import Assigned, Choice, Choices, Value, freeze, fres
 from search_spaces.definition import Definition, blamed, point_config
 from search_spaces.errors import SpaceError, UnreachableError
 from search_spaces.fit import Band, ImageSize, check_bands, distance, fit_widths
+from search_spaces.identity import content, differences, self_contained
 from search_spaces.solver import holds
 from search_spaces.statements import truth
 
@@ -73,7 +73,7 @@ class SearchSpace:
             raise SpaceError(f"{text!r} is neither a shipped space nor a file; {hint}")
         document = yaml_files.read(path, SpaceError)
         definition = loader.read(document, path.parent)
-        return cls(definition, _self_contained(path.read_text(encoding="utf-8"), definition))
+        return cls(definition, self_contained(path.read_text(encoding="utf-8"), definition))
 
     @classmethod
     def from_text(
@@ -86,7 +86,7 @@ class SearchSpace:
         Raises: SpaceError, as `load`.
         """
         definition = loader.read(yaml_files.parse(text, source, SpaceError), proven=proven)
-        return cls(definition, _self_contained(text, definition))
+        return cls(definition, self_contained(text, definition))
 
     # -- points --
 
@@ -335,28 +335,9 @@ class SearchSpace:
     # -- identity and description --
 
     @cached_property
-    def _content(self) -> dict[str, Any]:
-        """What decides which designs there are, as plain data."""
-        file = self._definition.file
-        described = {
-            name: {
-                **self.choices[name].describe(),
-                **({"when": entry.when} if entry.when is not None else {}),
-            }
-            for name, entry in file.choices.items()
-        }
-        base = self._definition.base_config.to_dict()
-        return {
-            "base": {k: v for k, v in base.items() if k not in ("name", "drop_path_rate")},
-            "choices": described,
-            "constraints": list(file.constraints),
-            "fit": None if file.fit is None else file.fit.model_dump(),
-        }
-
-    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of what decides which designs there are; names and texts do not."""
-        text = json.dumps(self._content, sort_keys=True, separators=(",", ":"))
+        text = json.dumps(content(self._definition), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def diff(self, other: SearchSpace) -> str | None:
@@ -366,7 +347,7 @@ class SearchSpace:
         lines = (
             [] if self.version == other.version else [f"version: {self.version} -> {other.version}"]
         )
-        lines += _differences("", self._content, other._content)
+        lines += differences("", *(content(s._definition) for s in (self, other)))
         return "\n".join(lines)
 
     @property
@@ -392,34 +373,3 @@ class SearchSpace:
             }
             for name, choice in self.choices.items()
         ]
-
-
-def _differences(at: str, a: Any, b: Any) -> list[str]:
-    if a == b:
-        return []
-    if isinstance(a, dict) and isinstance(b, dict):
-        lines: list[str] = []
-        for key in dict.fromkeys([*a, *b]):
-            here = f"{at}.{key}" if at else str(key)
-            if key not in b:
-                lines.append(f"{here}: removed (was {_brief(a[key])})")
-            elif key not in a:
-                lines.append(f"{here}: added ({_brief(b[key])})")
-            else:
-                lines += _differences(here, a[key], b[key])
-        return lines
-    return [f"{at}: {_brief(a)} -> {_brief(b)}"]
-
-
-def _brief(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 100 else f"{text[:97]}..."
-
-
-def _self_contained(text: str, definition: Definition) -> str:
-    """Return space text in which the base no longer names a preset or a file."""
-    if not isinstance(definition.file.base, str):
-        return text
-    data = yaml.safe_load(text)
-    data["base"] = definition.base_config.to_dict()
-    return yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=100)

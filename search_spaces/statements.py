@@ -237,6 +237,15 @@ def negation(part: Reduced) -> Reduced:
     return (not part) if isinstance(part, bool) else Not_(part)
 
 
+def given(statement: Reduced, values: Mapping[str, Any]) -> Reduced:
+    """Return what is left to say once some choices are known."""
+    for name, value in values.items():
+        if statement is None or isinstance(statement, bool):
+            break
+        statement = statement.reduce(name, value)
+    return statement
+
+
 def truth(statement: Reduced, values: Mapping[str, Any]) -> Truth:
     """Return whether the statement holds in a complete design; unnamed choices are absent."""
     while statement is not None and not isinstance(statement, bool):

@@ -84,14 +84,14 @@ def test_values_shared_by_all_blocks_must_agree():
     with pytest.raises(SpaceError) as caught:
         space("quadtree").choices_of(BackboneConfig.model_validate(data))
     assert str(caught.value) == (
-        "not in space quadtree: no one value of d_state (blocks.a|b|c|d|s.mixer.d_state) suits all "
-        "blocks"
+        "not in space quadtree: each field is possible, but not all together; one value must suit "
+        "all blocks, and the constraints be kept"
     )
 
 
 def test_constraints_hold_for_members_too():
     deep = changed("vmamba_tiny_s1l8", stages__2__depth=12, stages__3__depth=8)
-    with pytest.raises(SpaceError, match="not all together under the constraints"):
+    with pytest.raises(SpaceError, match="not all together; one value must"):
         space("quadtree").choices_of(deep)
 
 

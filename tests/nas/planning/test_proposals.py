@@ -48,7 +48,7 @@ def test_spaces_without_fit_are_not_refused_and_not_stuck(strategy, seed):
         assert not isinstance(new, Nothing)
         assert planner.settings.budget.admits(flops=new.flops, params=new.params_count)
         planner.settings.space.check(new.choices)
-        planner.learn([entry(new, score=1 / (index + 1))])
+        planner.learn([entry(planner, new, score=1 / (index + 1))])
 
 
 SMALLEST = {"depth_1": 1, "depth_2": 1, "width_1": 16, "width_2": 32, "kernel": 3, "expand": 1.0,
