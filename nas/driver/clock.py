@@ -9,6 +9,11 @@ import uuid
 from pathlib import Path
 from typing import Protocol
 
+import psutil
+
+# Boot time, of which a start is told, comes in whole seconds and may be rounded either way.
+_SAME_START_S = 2.0
+
 
 class Clock(Protocol):
     """What the search knows of time and of who is alive."""
@@ -47,20 +52,16 @@ class SystemClock:
     def owner(self) -> str:
         """Return a new owner id for this process."""
         pid = os.getpid()
-        return f"{_machine()}/{pid}/{_start_of(pid)}/{uuid.uuid4().hex[:8]}"
+        return f"{_machine()}/{pid}/{_start_of(pid):.0f}/{uuid.uuid4().hex[:8]}"
 
     def is_dead(self, owner: str) -> bool:
         """Whether `owner` was a process of this machine that has ended."""
         parts = owner.rsplit("/", 3)
         if len(parts) != 4 or parts[0] != _machine() or not parts[1].isdigit():
             return False
-        if parts[2] == _UNKNOWN:
-            return False
-        # A process id is reused after a while; its start time is not.
-        return _start_of(int(parts[1])) != parts[2]
-
-
-_UNKNOWN = "-"
+        # A process id is used again after a while, but not at once.
+        start = _start_of(int(parts[1]))
+        return start is None or abs(start - float(parts[2])) > _SAME_START_S
 
 
 def _machine() -> str:
@@ -69,18 +70,19 @@ def _machine() -> str:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
         space = os.readlink("/proc/self/ns/pid").strip("pid:[]")
     except OSError:
-        boot = space = _UNKNOWN
+        boot = space = "-"
     return f"{socket.gethostname()}/{boot}/{space}"
 
 
-def _start_of(pid: int) -> str:
-    """Return the start time of a process in clock ticks since boot; "gone" without a process."""
+def _start_of(pid: int) -> float | None:
+    """Return when a process started, in seconds since boot; None without a living process.
+
+    Since boot, because a clock that is set moves the times of day of both.
+    """
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return "gone" if Path("/proc/self/stat").exists() else _UNKNOWN
-    except OSError:
-        return _UNKNOWN
-    # The second field is a name in brackets that may hold blanks and brackets itself.
-    fields = stat.rpartition(")")[2].split()
-    return "gone" if fields[0] in "ZX" else fields[19]
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        return float(process.create_time() - psutil.boot_time())
+    except psutil.NoSuchProcess:
+        return None

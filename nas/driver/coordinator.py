@@ -77,13 +77,12 @@ class Coordinator(Access):
             lambda s: runs.add_environment(s, environment, clock.now())
         )
         self.pruner = Pruner(settings.recipe.epochs) if settings.pruner == "asha" else None
-        self.best = store.read(lambda s: runs.best(s, study_id))
         self._stop_at = None if settings.timeout_s is None else clock.now() + settings.timeout_s
         self._stopping: str | None = None
         self._blocked: str | None = "what a driver before may have left"
         self.block(None)
         self._failures: list[str] = []
-        self._any_success = self.best is not None
+        self._any_success = store.read(lambda s: runs.best(s, study_id)) is not None
         self._next_look = clock.now()
         self._lock = threading.RLock()
 
@@ -253,21 +252,23 @@ class Coordinator(Access):
         now = self.clock.now()
         again = result.outcome is Outcome.OOM and self._can_halve(attempt)
 
-        def write(session: Session) -> Run:
+        def write(session: Session) -> tuple[Run, int, bool]:
             leases.finish(session, attempt.lease, result, now)
             run = session.get_one(Run, attempt.lease.run_id)
             if again and run.newest:
                 runs.retry(session, run, halvings=run.halvings + 1, now=now)
-            return run
+            done = runs.count(session, self.study_id, CANDIDATE, ended=True)
+            best = runs.best(session, self.study_id)
+            return run, done, best is not None and best[1] == attempt.trial
 
-        run = self.store.write(write, durable=True)
+        run, done, is_best = self.store.write(write, durable=True)
         recovery.drop_checkpoint(attempt.checkpoint)
         if again:
             self.progress(
                 TrialRequeued(attempt.trial, "out of memory; tried again at half the batch")
             )
             return
-        self._note(attempt, result, run)
+        self._note(attempt, result, run, done, is_best)
         self.copier.now_and_then()
 
     def abandon(self, attempt: Attempt, reason: str) -> None:
@@ -287,17 +288,13 @@ class Coordinator(Access):
         whole = recipe.accumulate == self.settings.recipe.accumulate
         return whole and recipe.batch_size // (2 * recipe.accumulate) >= 2
 
-    def _note(self, attempt: Attempt, result: Result, run: Run) -> None:
+    def _note(self, attempt: Attempt, result: Result, run: Run, done: int, is_best: bool) -> None:
         """Tell the display, and remember what decides about going on."""
         with self._lock:
-            is_best = False
             if result.outcome is Outcome.COMPLETE and result.score is not None:
                 self._any_success = True
-                if self.best is None or result.score > self.best[0]:
-                    self.best, is_best = (result.score, attempt.trial), True
             elif result.outcome in _FAILURES:
                 self._failures.append(f"{result.outcome}: {result.error}")
-            done = self.store.read(lambda s: runs.count(s, self.study_id, CANDIDATE, ended=True))
         started = run.started_at if run.started_at is not None else run.created_at
         self.progress(
             TrialFinished(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -14,7 +13,7 @@ from nas.planning.proposals import Planner
 from nas.store import history, runs
 from nas.store.runs import Refusal
 from nas.store.tables import Architecture, Run
-from nas.study.proposals import CANDIDATE, NewProposal
+from nas.study.proposals import NewProposal
 from search_spaces.errors import SpaceError
 
 
@@ -38,29 +37,29 @@ class Proposing:
 
         Raises: SpaceError or BudgetError when no design of the space fits the budget.
         """
-        access = self.access
         while True:
             self._sync()
             new = self.next_baseline() or self._next_candidate()
             if not isinstance(new, NewProposal):
                 return new
             answer = self._write(new)
-            if isinstance(answer, Run):
-                design = access.store.read(partial(history.architecture, run=answer))
-                return answer, design
+            if isinstance(answer, tuple):
+                return answer
             if answer is Refusal.FULL:
                 return self._end("another driver has changed the number of trials")
             # Another driver was faster: learn what it did, and propose again.
 
-    def _write(self, new: NewProposal) -> Run | Refusal:
+    def _write(self, new: NewProposal) -> tuple[Run, Architecture] | Refusal:
         access, now, place = self.access, self.access.clock.now(), self.place(new.fingerprint)
         memory = dict(self.planner.history.memory)
 
-        def write(session: Session) -> Run | Refusal:
+        def write(session: Session) -> tuple[Run, Architecture] | Refusal:
             answer = runs.propose(session, access.study_id, new, access.owner, now, place)
-            if memory and isinstance(answer, Run):
+            if isinstance(answer, Refusal):
+                return answer
+            if memory:
                 runs.set_planner(session, access.study_id, memory)
-            return answer
+            return answer, history.architecture(session, answer)
 
         return access.store.write(write)
 
@@ -93,8 +92,8 @@ class Proposing:
         return None
 
     def _next_candidate(self) -> NewProposal | Wait | Done:
-        access, wanted = self.access, self.access.settings.trials
-        made = access.store.read(lambda s: runs.count(s, access.study_id, CANDIDATE))
+        wanted = self.access.settings.trials
+        made = len(self.planner.candidates)
         if made >= wanted:
             return self._end(f"{made} of {wanted} candidates are done")
         answer = self.planner.candidate()

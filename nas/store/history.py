@@ -21,12 +21,13 @@ def entries(
 
     A strategy learns nothing from one in `also` before it has ended, and hundreds may be training.
     """
-    mine = Run.study_id == study_id
-    states = select(Run.proposal, Run.state).where(mine, Run.proposal.in_(list(also)), NEWEST)
-    ended = [row.proposal for row in session.execute(states) if row.state in ENDED]
+    mine, found = Run.study_id == study_id, []
     # Two questions: joined by "or" they would be answered by reading the whole study.
-    wanted = (Run.proposal.in_(ended), Run.proposal > after)
-    found = [entry for where in wanted for entry in _select(session, study_id, where)]
+    if pending := list(also):
+        states = select(Run.proposal, Run.state).where(mine, Run.proposal.in_(pending), NEWEST)
+        ended = [row.proposal for row in session.execute(states) if row.state in ENDED]
+        found = _select(session, study_id, Run.proposal.in_(ended)) if ended else []
+    found += _select(session, study_id, Run.proposal > after)
     return sorted(found, key=lambda entry: entry.index)
 
 

@@ -13,6 +13,7 @@ from typing import Any, cast
 from sqlalchemy import CursorResult, select, update
 from sqlalchemy.orm import Session
 
+from nas.store.session import insert_into
 from nas.store.tables import Epoch, Run
 from nas.study.attempts import RUNNING, WAITING, Lease, LeaseLost, Result
 from nas.study.outcomes import Outcome
@@ -72,7 +73,11 @@ def record_epoch(
     Raises: LeaseLost, as `renew`, which it does in the same transaction.
     """
     renew(session, lease, now)
-    session.merge(Epoch(run_id=lease.run_id, epoch=epoch, metrics=dict(metrics), at=now))
+    insert = insert_into(session, Epoch).values(
+        run_id=lease.run_id, epoch=epoch, metrics=dict(metrics), at=now
+    )
+    new = {"metrics": insert.excluded.metrics, "at": insert.excluded.at}
+    session.execute(insert.on_conflict_do_update(index_elements=("run_id", "epoch"), set_=new))
 
 
 def finish(session: Session, lease: Lease, result: Result, now: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sqlite3
 import time
@@ -17,11 +18,11 @@ from nas.store.session import (
     check_file,
     make_engine,
     open_store,
-    parse_url,
     schema_version,
     store_error,
 )
 from nas.store.tables import REVISION, Architecture, Run, Study
+from nas.store.urls import parse_url, without_password
 from nas.study.attempts import ENDED, RUNNING, WAITING
 
 
@@ -70,8 +71,8 @@ def backup_database(storage: str, out: Path) -> Path:
     store = open_store(storage)
     try:
         if store.path is None:
-            shown = store.url.set(drivername="postgresql", password=None)
-            command = f"pg_dump --format=custom --file={out} '{shown.render_as_string()}'"
+            url = without_password(store.url.set(drivername="postgresql")).render_as_string()
+            command = shlex.join(["pg_dump", "--format=custom", f"--file={out}", url])
             raise StoreError(f"PostgreSQL has its own tool for that: {command}")
         if out.exists():
             raise StoreError(f"{str(out)!r} exists; choose another name")

@@ -57,11 +57,9 @@ def propose(
     place: columns that say where it will run (device, environment_id, checkpoint).
     """
     study = lock_study(session, study_id)
-    if (mine := _written_before(session, study_id, new, owner)) is not None:
-        return mine
     index, number = _next(session, study_id)
     if new.index != index:
-        return Refusal.STALE
+        return _written_before(session, study_id, new, owner) or Refusal.STALE
     if new.role == CANDIDATE and count(session, study_id, CANDIDATE) >= study.trials:
         return Refusal.FULL
     known = session.scalars(
@@ -281,7 +279,7 @@ def add_environment(session: Session, facts: Mapping[str, Any], now: float) -> s
     """Record an environment unless it is known; return its id."""
     text = json.dumps(facts, sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()[:16]
-    insert_if_new(session, Environment, id=key, facts=dict(facts), created_at=now)
+    insert_if_new(session, Environment, Environment.id, id=key, facts=dict(facts), created_at=now)
     return key
 
 
@@ -309,9 +307,10 @@ def _architecture(session: Session, study: Study, new: NewProposal, now: float) 
     if known is not None:
         return known
     # Another study of the same space may write the same design at this moment.
-    insert_if_new(
+    made = insert_if_new(
         session,
         Architecture,
+        Architecture.id,
         fingerprint=new.fingerprint,
         config=dict(new.config),
         flops=new.flops,
@@ -323,7 +322,7 @@ def _architecture(session: Session, study: Study, new: NewProposal, now: float) 
         space_id=study.space_fingerprint,
         created_at=now,
     )
-    return session.scalars(query).one()
+    return int(made) if made is not None else session.scalars(query).one()
 
 
 def lease_of(run: Run) -> Lease:

@@ -19,16 +19,16 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Engine, create_engine, event, exc, func, inspect, select, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL
 from sqlalchemy.orm import Session
 
 from nas.errors import StoreError
 from nas.store.mounts import mount_of
 from nas.store.tables import REVISION, VERSION_TABLE, Base, Study
+from nas.store.urls import DEFAULT_STORAGE, parse_url, shown
 
 T = TypeVar("T")
 
-DEFAULT_STORAGE = "sqlite:///runs/nas.db"
 # Longer than the longest that a backup or another program is expected to hold the file.
 BUSY_TIMEOUT_S = 60.0
 # How long a transaction is tried again while the server is away.
@@ -52,7 +52,7 @@ class Store:
 
     def __init__(self, url: URL, engine: Engine, patience_s: float = PATIENCE_S) -> None:
         self.url, self.engine, self.patience_s = url, engine, patience_s
-        self.shown = url.render_as_string(hide_password=True)
+        self.shown = shown(url)
         self.path = _sqlite_path(url) if url.get_backend_name() == "sqlite" else None
 
     def write(self, action: Callable[[Session], T], *, durable: bool = False) -> T:
@@ -158,34 +158,6 @@ def open_store(url: str = DEFAULT_STORAGE, *, create: bool = False) -> Store:
     return store
 
 
-def parse_url(url: str) -> URL:
-    """Read a database URL and name its driver.
-
-    Raises: StoreError for anything but an SQLite file or PostgreSQL.
-    """
-    try:
-        parsed = make_url(url)
-    except exc.ArgumentError:
-        raise StoreError(
-            f"storage {_without_password(url)!r} is no database URL; write e.g. "
-            "sqlite:///runs/nas.db or postgresql+psycopg://user@host/name"
-        ) from None
-    backend = parsed.get_backend_name()
-    if backend == "sqlite":
-        if not parsed.database or parsed.database == ":memory:":
-            raise StoreError(
-                f"storage {url!r} lives in memory only; a study needs a file, e.g. "
-                f"{DEFAULT_STORAGE}"
-            )
-        return parsed.set(drivername="sqlite")
-    if backend in ("postgresql", "postgres"):
-        return parsed.set(drivername="postgresql+psycopg")
-    raise StoreError(
-        f"storage {parsed.render_as_string(hide_password=True)!r}: {backend} is not supported; "
-        "use sqlite:/// or postgresql+psycopg://"
-    )
-
-
 def make_engine(url: URL) -> Engine:
     """Return an engine with the settings that all our connections share.
 
@@ -195,7 +167,7 @@ def make_engine(url: URL) -> Engine:
         engine = create_engine(url, **engine_options(url))
     except ModuleNotFoundError as error:
         raise StoreError(
-            f"storage {url.render_as_string(hide_password=True)!r} needs the package "
+            f"storage {shown(url)!r} needs the package "
             f"{error.name}; pip install 'scannas[postgres]'"
         ) from None
     prepare(engine)
@@ -280,11 +252,16 @@ def lock_study(session: Session, study_id: int) -> Study:
     return row
 
 
-def insert_if_new(session: Session, table: type[Base], **values: Any) -> None:
-    """Insert a row unless one with the same key exists, even if it came a moment ago."""
+def insert_into(session: Session, table: type[Base]) -> Any:
+    """Return an INSERT that may say what to do where a row with the same key exists."""
     postgres = session.get_bind().dialect.name == "postgresql"
-    insert = postgresql.insert if postgres else sqlite.insert
-    session.execute(insert(table).values(**values).on_conflict_do_nothing())
+    return (postgresql.insert if postgres else sqlite.insert)(table)
+
+
+def insert_if_new(session: Session, table: type[Base], key: Any, **values: Any) -> Any:
+    """Insert a row and return its key; None where one exists, even if it came a moment ago."""
+    insert = insert_into(session, table).values(**values).on_conflict_do_nothing()
+    return session.scalar(insert.returning(key))
 
 
 @contextmanager
@@ -315,7 +292,7 @@ def check_file(path: Path, create: bool) -> None:
     elif path.stat().st_size and _head(path) != _SQLITE_MAGIC:
         raise StoreError(f"{str(path)!r} is not an SQLite database; give another --storage")
     mount = mount_of(path)
-    if mount is not None and mount.is_network:
+    if mount.is_network:
         raise StoreError(
             f"{str(path)!r} lies on the network mount {mount.point!r} ({mount.type}), where SQLite "
             "loses data; put it on a local disk, or use postgresql+psycopg://"
@@ -397,9 +374,3 @@ def _other_schema(shown: str, found: str) -> str:
         "run `db upgrade`" if found < REVISION else "it was made by a newer ScanNAS; upgrade it"
     )
     return f"{shown} has schema {found}, this version needs {REVISION}; {remedy}"
-
-
-def _without_password(url: str) -> str:
-    """Return a URL too odd to parse, without anything that may be a password."""
-    head, at, tail = url.rpartition("@")
-    return f"{head.partition('://')[0]}://***@{tail}" if at else url

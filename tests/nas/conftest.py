@@ -37,6 +37,16 @@ def postgres_url(postgres_server):
     return postgres_server.get_uri(name)
 
 
+@pytest.fixture(scope="session")
+def password_server(postgres_server):
+    """The same server, which asks the role `hushed` for a password."""
+    rules = postgres_server.pgdata / "pg_hba.conf"
+    rules.write_text("local all hushed scram-sha-256\n" + rules.read_text())
+    postgres_server.psql("CREATE ROLE hushed SUPERUSER LOGIN PASSWORD 'hu/s@h';")
+    postgres_server.psql("SELECT pg_reload_conf();")
+    return postgres_server
+
+
 @pytest.fixture
 def sqlite_url(tmp_path):
     return f"sqlite:///{tmp_path}/nas.db"

@@ -1,15 +1,18 @@
 """Opening databases: what works, and what each mistake says."""
 
 import hashlib
+import os
 import sqlite3
+import subprocess
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from sqlalchemy import text
 
 from nas.errors import StoreError
 from nas.store import mounts
-from nas.store.session import open_store, parse_url
+from nas.store.session import open_store
 from nas.store.tables import REVISION
 
 
@@ -86,27 +89,6 @@ def test_bad_url_is_one_line_with_a_remedy(bad, says):
     assert "hush" not in str(caught.value)
 
 
-def test_password_is_never_shown(monkeypatch):
-    url = "postgresql://user:hush@127.0.0.1:1/x"
-    assert "hush" not in parse_url(url).render_as_string(hide_password=True)
-    with pytest.raises(StoreError) as caught:
-        open_store("post gres://user:hush@host")
-    assert "hush" not in str(caught.value)
-
-
-def test_wrong_password_is_not_retried(postgres_server, monkeypatch):
-    # The test server trusts everybody; what psycopg says of a refusal is what counts.
-    from sqlalchemy import exc
-
-    from nas.store import session
-
-    refused = exc.OperationalError(
-        "x", None, Exception('FATAL: password authentication failed for user "u"')
-    )
-    assert not session._is_passing(refused)
-    assert "check user and password" in str(session.store_error(refused, "postgresql://u@h/x"))
-
-
 def test_folder_in_place_of_a_file_is_refused(tmp_path):
     with pytest.raises(StoreError, match="is a folder"):
         open_store(f"sqlite:///{tmp_path}", create=True)
@@ -123,13 +105,21 @@ def test_missing_driver_names_the_extra(monkeypatch):
         open_store("postgresql://user@host/x")
 
 
-MOUNTS = r"""
-21 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw
-30 21 0:40 / /home rw - nfs4 server:/home rw
-31 30 0:41 / /home/me/scratch rw - xfs /dev/sdb1 rw
-32 21 0:42 / /mnt/my\040cloud rw - fuse.sshfs me@host: rw
-33 21 0:43 / /lustre rw - lustre ost@tcp:/l rw
-"""
+class Part(NamedTuple):
+    mountpoint: str
+    fstype: str
+
+
+MOUNTS = [
+    Part("/", "ext4"),
+    Part("/home", "nfs4"),
+    Part("/home/me/scratch", "xfs"),
+    Part("/mnt/my cloud", "fuse.sshfs"),
+    Part("/lustre", "tmpfs"),
+    Part("/lustre", "lustre"),
+    Part("/Volumes/share", "smbfs"),
+    Part("/Volumes/disk", "apfs"),
+]
 
 
 @pytest.mark.parametrize(
@@ -141,33 +131,57 @@ MOUNTS = r"""
         ("/homes/nas.db", "ext4", False),
         ("/mnt/my cloud/nas.db", "fuse.sshfs", True),
         ("/lustre/nas.db", "lustre", True),
+        ("/Volumes/share/nas.db", "smbfs", True),
+        ("/Volumes/disk/nas.db", "apfs", False),
     ],
 )
-def test_mount_of_a_path_is_the_innermost(tmp_path, path, type_, network):
-    table = tmp_path / "mountinfo"
-    table.write_text(MOUNTS.strip() + "\n")
-    mount = mounts.mount_of(Path(path), table)
+def test_mount_of_a_path_is_the_innermost(monkeypatch, path, type_, network):
+    monkeypatch.setattr(mounts.psutil, "disk_partitions", lambda all: MOUNTS)
+    mount = mounts.mount_of(Path(path))
     assert (mount.type, mount.is_network) == (type_, network)
 
 
-def test_sqlite_on_a_network_mount_is_refused_with_its_name(tmp_path, monkeypatch):
-    from nas.store import session
+def test_mount_of_this_machine_is_found(tmp_path):
+    assert mounts.mount_of(Path("/proc/self/stat")).type == "proc"
+    assert mounts.mount_of(tmp_path / "not" / "yet").point in ("/", *map(str, tmp_path.parents))
 
-    monkeypatch.setattr(
-        session, "mount_of", lambda path: mounts.Mount("/home", "nfs4", "server:/home")
-    )
-    with pytest.raises(StoreError, match=r"network mount '/home' \(nfs4\).*postgresql"):
+
+def test_sqlite_on_a_network_mount_is_refused_with_its_name(tmp_path, monkeypatch):
+    mounted = Part(str(tmp_path), "nfs4")
+    monkeypatch.setattr(mounts.psutil, "disk_partitions", lambda all: [mounted])
+    with pytest.raises(StoreError, match=rf"network mount '{tmp_path}' \(nfs4\).*postgresql"):
         open_store(f"sqlite:///{tmp_path}/nas.db", create=True)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_unwritable_folder_is_refused(monkeypatch, tmp_path):
-    # Root may write anywhere, so the answer of the system is replaced.
-    from nas.store import session
+@pytest.fixture
+def read_only(tmp_path):
+    """A folder that nobody may write to, not even root: mounted so."""
+    folder = tmp_path / "read-only"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        if os.geteuid() == 0:
+            pytest.skip(f"root may not mount here: {done.stderr.strip()}")
+        folder.chmod(0o555)
+        yield folder
+        folder.chmod(0o755)
+        return
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
 
-    monkeypatch.setattr(session.os, "access", lambda path, mode: False)
-    with pytest.raises(StoreError, match="permission denied"):
-        open_store(f"sqlite:///{tmp_path}/nas.db", create=True)
+
+def test_unwritable_folder_is_refused(read_only):
+    for path in (read_only / "nas.db", read_only / "new" / "nas.db"):
+        with pytest.raises(StoreError, match=r"cannot (write|make the folder).*--storage"):
+            open_store(f"sqlite:///{path}", create=True)
+
+
+def test_folder_below_a_file_is_refused(tmp_path):
+    (tmp_path / "notes").write_text("")
+    with pytest.raises(StoreError, match="cannot make the folder"):
+        open_store(f"sqlite:///{tmp_path}/notes/runs/nas.db", create=True)
 
 
 def test_held_lock_is_waited_for(sqlite_url, tmp_path):
