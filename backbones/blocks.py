@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
-import torch.nn.functional as F
 from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
 
@@ -12,6 +12,7 @@ from backbones.config import PlacedBlock
 from backbones.initialization import LINEAR_STD
 from backbones.language import Grid, NormConfig
 from backbones.mixers.base import MixerConfig
+from backbones.mixers.on_map import OnMap
 from backbones.norms import ChannelAttention, make_norm
 from backbones.parts import BlockConfig
 
@@ -32,18 +33,10 @@ class Beside(nn.Module):
         return self.attention(mixed) + self.attention(self.mixer(x, grid))
 
 
-class PostConv(nn.Module):
-    """GELU(BN(depthwise 3 x 3)) without a skip, after PlainMamba-L1's first block."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False)
-        self.norm = nn.BatchNorm2d(width)
-
-    def forward(self, x: Tensor, grid: Grid) -> Tensor:
-        """Replace a map. Shapes: (B, L, C) in and out."""
-        x = self.norm(self.conv(x.unflatten(1, grid).permute(0, 3, 1, 2)))
-        return F.gelu(x).permute(0, 2, 3, 1).flatten(1, 2)
+def post_conv(width: int) -> OnMap:
+    """Return GELU(BN(depthwise 3 x 3)), without a skip, after PlainMamba-L1's first block."""
+    conv = nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False)
+    return OnMap(OrderedDict(conv=conv, norm=nn.BatchNorm2d(width), act=nn.GELU()))
 
 
 class Block(nn.Module):
@@ -72,7 +65,7 @@ class Block(nn.Module):
         else:
             self.norm2, self.mlp = None, None
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
-        self.post_conv = PostConv(width) if config.post_conv else None
+        self.post_conv = post_conv(width) if config.post_conv else None
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
         """Refine tokens. Shapes: (B, L, C) in and out."""

@@ -40,12 +40,8 @@ def _rope_angles(
     return np.concatenate([np.outer(rows, rates), np.outer(cols, rates)], axis=1)
 
 
-def _rope_cos(*args: Any) -> np.ndarray:
-    return np.cos(_rope_angles(*args))
-
-
-def _rope_sin(*args: Any) -> np.ndarray:
-    return np.sin(_rope_angles(*args))
+def _rope(wave: int, *args: Any) -> np.ndarray:
+    return (np.cos, np.sin)[wave](_rope_angles(*args))
 
 
 def _first_names(_: nn.Module, state: dict[str, Any], prefix: str, *args: Any) -> None:
@@ -184,8 +180,7 @@ class Backbone(nn.Module):
         """Rotate channel pairs (a, b) of the map's tokens by their angles."""
         args = (*grid, side(x.shape[-1]), *self.reference_grid)
         dtype = torch.promote_types(x.dtype, torch.float32)
-        cos = table(_rope_cos, x.device, dtype, *args)
-        sin = table(_rope_sin, x.device, dtype, *args)
+        cos, sin = (table(_rope, x.device, dtype, wave, *args) for wave in (0, 1))
         tokens = grid[0] * grid[1]
         patches, rest = x[:, :tokens], x[:, tokens:]
         a, b = patches.unflatten(-1, (-1, 2)).unbind(-1)

@@ -76,7 +76,6 @@ class OverlapStem(StemConfig):
 
     @property
     def step(self) -> int:
-        """Pixels from one token to the next."""
         return self.stride
 
     @property
@@ -85,18 +84,15 @@ class OverlapStem(StemConfig):
         return {4: (2, 2), 2: (2, 1), 1: (1, 1)}[self.stride]
 
     def with_step(self, step: int) -> OverlapStem:
-        """Take the nearest stride below."""
         nearest = max(s for s in (1, 2, 4) if s <= max(1, step))
         return self.model_copy(update={"stride": nearest})
 
     def grid(self, size: Grid) -> Grid:
-        """Return the map made of an image of this size."""
         for stride in self.strides:
             size = convolved(size, 3, stride, 1)
         return size
 
     def cost(self, tally: Tally, inputs: int, width: int, size: Grid) -> None:
-        """Count two convolutions with their norms."""
         for outputs, stride in zip((width // 2, width), self.strides):
             size = convolved(size, 3, stride, 1)
             tally.conv("stem", 9 * inputs * outputs, outputs, size[0] * size[1])
@@ -121,7 +117,6 @@ class PatchifyStem(StemConfig):
 
     @property
     def step(self) -> int:
-        """Pixels from one token to the next."""
         return self.stride or self.patch
 
     @property
@@ -136,15 +131,12 @@ class PatchifyStem(StemConfig):
         return self.model_copy(update={"patch": patch, "stride": stride})
 
     def canonical(self) -> dict[str, Any]:
-        """Return the fields, the stride spelled out."""
         return super().canonical() | {"stride": self.step}
 
     def grid(self, size: Grid) -> Grid:
-        """Return the map made of an image of this size."""
         return convolved(size, self.patch, self.step, 0)
 
     def cost(self, tally: Tally, inputs: int, width: int, size: Grid) -> None:
-        """Count the convolution and the norm."""
         height, breadth = self.grid(size)
         tally.conv("stem", self.patch**2 * inputs * width, width, height * breadth)
         tally.norm("stem", self.norm, width, height * breadth)
@@ -174,20 +166,16 @@ class ConvStem(StemConfig):
 
     @property
     def step(self) -> int:
-        """Pixels from one token to the next."""
         return self.patch
 
     def with_step(self, step: int) -> ConvStem:
-        """Take the nearest even patch below, and few hidden channels."""
         patch = max(2, step - step % 2)
         return self.model_copy(update={"patch": patch, "hidden": self.small_hidden})
 
     def grid(self, size: Grid) -> Grid:
-        """Return the map made of an image of this size."""
         return convolved(convolved(size, 7, 2, 3), self.patch // 2, self.patch // 2, 0)
 
     def cost(self, tally: Tally, inputs: int, width: int, size: Grid) -> None:
-        """Count the convolutions, their norms, and the projection."""
         height, breadth = convolved(size, 7, 2, 3)
         positions, hidden = height * breadth, self.hidden
         for weight in (49 * inputs * hidden, *[9 * hidden * hidden] * self.convs):
@@ -214,11 +202,9 @@ class Conv3x3(Resampler):
     norm: Norm = NormConfig()
 
     def grid(self, size: Grid) -> Grid:
-        """Return the map made of a map of this size."""
         return convolved(size, self.kernel, 2, self.padding)
 
     def cost(self, tally: Tally, inputs: int, width: int, size: Grid) -> None:
-        """Count the convolution and the norm."""
         height, breadth = self.grid(size)
         tally.conv("downsample", self.kernel**2 * inputs * width, width, height * breadth)
         tally.norm("downsample", self.norm, width, height * breadth)
@@ -246,7 +232,6 @@ class PatchMerging(Resampler):
         return -(-size[0] // 2), -(-size[1] // 2)
 
     def cost(self, tally: Tally, inputs: int, width: int, size: Grid) -> None:
-        """Count the norm and the projection."""
         height, breadth = self.grid(size)
         tally.norm("downsample", self.norm, 4 * inputs, height * breadth)
         tally.linear("downsample", 4 * inputs, width, height * breadth, bias=False)

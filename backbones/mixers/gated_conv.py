@@ -44,21 +44,18 @@ class GatedConvConfig(MixerConfig):
         return int(self.conv_ratio * width)
 
     def check_width(self, width: int) -> None:
-        """Raise ValueError for a block width that leaves nothing to convolve."""
         if self.convolved(width) < 1:
             raise ValueError(
                 f"width {width} x conv_ratio {self.conv_ratio} leaves no channel to convolve"
             )
 
     def canonical(self, width: int, *place: object) -> dict[str, Any]:
-        """Return ratios as channel counts."""
         hidden, convolved = self.hidden(width), self.convolved(width)
         return {
             "kind": self.kind, "hidden": hidden, "convolved": convolved, "kernel": self.kernel
         }  # fmt: skip
 
     def cost(self, tally: Tally, width: int, grid: Grid, extra: int) -> None:
-        """Count two linear layers around a depthwise convolution."""
         tokens, hidden, convolved = grid[0] * grid[1], self.hidden(width), self.convolved(width)
         tally.linear("mixer.projections", width, 2 * hidden, tokens)
         tally.conv("mixer.conv", convolved * self.kernel**2, convolved, tokens)

@@ -33,19 +33,16 @@ class InvertedResidualConfig(MixerConfig):
         return int(self.se_ratio * self.hidden(width))
 
     def check_width(self, width: int) -> None:
-        """Raise ValueError for a block width that leaves no squeezed channel."""
         if self.squeezed(width) < 1:
             raise ValueError(
                 f"width {width} x expand {self.expand} x se_ratio {self.se_ratio} leaves no channel"
             )
 
     def canonical(self, width: int, *place: object) -> dict[str, Any]:
-        """Return ratios as channel counts."""
         hidden, squeezed = self.hidden(width), self.squeezed(width)
         return {"kind": self.kind, "hidden": hidden, "squeezed": squeezed}
 
     def cost(self, tally: Tally, width: int, grid: Grid, extra: int) -> None:
-        """Count three convolutions with their norms, and the squeeze-excite between."""
         positions, hidden, squeezed = grid[0] * grid[1], self.hidden(width), self.squeezed(width)
         tally.conv("mixer.projections", width * hidden, 0, positions)
         tally.batch_norm("mixer.norm", hidden, positions)

@@ -19,18 +19,15 @@ class LocalConvConfig(MixerConfig):
     kind: Literal["local_conv"] = "local_conv"
 
     def canonical(self, width: int, *place: object) -> dict[str, Any]:
-        """Return the kind: nothing else is to be set."""
         return {"kind": self.kind}
 
     def cost(self, tally: Tally, width: int, grid: Grid, extra: int) -> None:
-        """Count two convolutions and a norm."""
         positions = grid[0] * grid[1]
         tally.conv("mixer.conv", 9 * width, width, positions)
         tally.batch_norm("mixer.norm", width, positions)
         tally.conv("mixer.projections", width * width, width, positions)
 
     def build(self, width: int, **place: Any) -> Any:
-        """Return the layers, on a map."""
         from torch import nn
 
         from backbones.mixers.on_map import OnMap

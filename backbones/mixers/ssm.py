@@ -124,17 +124,14 @@ class SSMConfig(MixerConfig):
 
     @property
     def takes_class_token(self) -> bool:
-        """Whether tokens that are no part of the map may be mixed too."""
         on_map = self.conv is not None and not self.causal
         return self.order.fixed and not on_map and not self.direction_bias
 
     @property
     def scan_state(self) -> int:
-        """N of the selective scan."""
         return self.d_state
 
     def turn(self, index: int, count: int) -> tuple[int, int] | None:
-        """Return the (H, W) signs of the cyclic shift of one block, or None."""
         return None if self.shift is None else self.shift.resolve(index, count)
 
     def inner(self, width: int) -> int:
@@ -155,24 +152,20 @@ class SSMConfig(MixerConfig):
             )
 
     def adapts_to(self, side: int) -> tuple[SSMConfig, list[str]]:
-        """Adapt order and shift to a small map."""
         alone = [f"order {self.order.kind} cannot act on a single token"] if side == 1 else []
         order, notes = self.order.adapts_to(side)
         shift, more = (None, []) if self.shift is None else self.shift.adapts_to(side)
         return self.model_copy(update={"order": order, "shift": shift}), alone + notes + more
 
     def with_routes(self, routes: tuple[str, ...]) -> SSMConfig:
-        """Return the mixer with a stage's routes in place of its order's."""
         return self.model_copy(update={"order": self.order.with_routes(routes)})
 
     def routes_key(self, routes: tuple[str, ...], grid: Grid) -> tuple[int, ...]:
-        """Return what of a stage's routes decides the cost."""
         return self.order.routes_key(routes, grid)
 
     def canonical(
         self, width: int, shift: tuple[int, int] | None = None, class_token: bool = False
     ) -> dict[str, Any]:
-        """Return plain data that is equal for mixers of the same function."""
         gate, merge = self.gate, self.merge
         if gate == "scan" and merge != "attention" and self.out_norm is None:
             gate = "output"  # gating each summand or the sum is the same
@@ -196,7 +189,6 @@ class SSMConfig(MixerConfig):
         }
 
     def cost(self, tally: Tally, width: int, grid: Grid, extra: int) -> None:
-        """Count projections, convolution, scans and merge."""
         order, inner, rank, state = self.order, self.inner(width), self.rank(width), self.d_state
         routes, positions = order.num_routes, grid[0] * grid[1]
         tokens, length = positions + extra, order.length(grid) + extra

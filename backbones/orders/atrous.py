@@ -21,6 +21,7 @@ class AtrousOrder(ScanOrder):
     """
 
     kind: Literal["atrous"] = "atrous"
+    num_routes: ClassVar[int] = STEP**2
     visits_all: ClassVar[bool] = False
     parts: ClassVar[bool] = True
     layout: ClassVar[str] = "backbones.orders.layouts:Subgrids"
@@ -32,21 +33,13 @@ class AtrousOrder(ScanOrder):
             return {key: value for key, value in data.items() if key != "step"}
         return data
 
-    @property
-    def num_routes(self) -> int:
-        """K, the number of sub-grids."""
-        return STEP**2
-
     def length(self, grid: Grid) -> int:
-        """Return the tokens of one sub-grid, padding included."""
         return -(-grid[0] // STEP) * -(-grid[1] // STEP)
 
     def canonical(self, class_token: bool) -> Any:
-        """Return the kind and its step."""
         return {"kind": self.kind, "step": STEP}
 
     def adapts_to(self, side: int) -> tuple[AtrousOrder, list[str]]:
-        """Say where sub-grids are too small to scan."""
         few = (-(-side // STEP)) ** 2
         return self, [f"atrous sub-grids hold {few} token(s)"] if 1 < side < 2 * STEP else []
 

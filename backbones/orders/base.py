@@ -23,24 +23,21 @@ from backbones.tally import Tally
 class ScanOrder(Model, ABC):
     """K routes over the tokens of a map, and what follows from them.
 
-    Facts: visits_all: each route visits each token of the map once. parts: the routes share the
-    tokens out among themselves and are put back, not summed. learned: a module chooses the
-    routes of each image. adjacent: each step goes to one of the four neighbors. least_channels:
-    the fewest that its module can work on. layout: the module that lays tokens out for a scan.
+    Facts: num_routes: K. visits_all: each route visits each token of the map once. parts: the
+    routes share the tokens out among themselves and are put back, not summed. learned: a module
+    chooses the routes of each image. adjacent: each step goes to one of the four neighbors.
+    least_channels: the fewest that its module can work on. layout: the module that lays tokens
+    out for a scan.
     """
 
     kind: str
+    num_routes: ClassVar[int]
     visits_all: ClassVar[bool] = True
     parts: ClassVar[bool] = False
     learned: ClassVar[bool] = False
     adjacent: ClassVar[bool] = False
     least_channels: ClassVar[int] = 1
     layout: ClassVar[str] = "backbones.orders.layouts:Tabled"
-
-    @property
-    @abstractmethod
-    def num_routes(self) -> int:
-        """K, the number of token permutations."""
 
     @property
     def fixed(self) -> bool:
@@ -92,10 +89,7 @@ class GridOrder(ScanOrder):
 class CurveOrder(GridOrder):
     """A curve over the grid, its reverse, its transpose and that one's reverse (K = 4)."""
 
-    @property
-    def num_routes(self) -> int:
-        """K, the number of token permutations."""
-        return 4
+    num_routes: ClassVar[int] = 4
 
     @staticmethod
     @abstractmethod

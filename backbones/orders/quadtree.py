@@ -18,17 +18,12 @@ OFFICIAL_WINDOWS = 4
 class _Predicted(ScanOrder):
     """Two routes, a sequence and its reverse, that a locality predictor chooses per image."""
 
+    num_routes: ClassVar[int] = 2
     learned: ClassVar[bool] = True
     least_channels: ClassVar[int] = 4
     context: Literal["local", "half_global"]
 
-    @property
-    def num_routes(self) -> int:
-        """K, the number of token permutations."""
-        return 2
-
     def cost(self, tally: Tally, inner: int, grid: Grid) -> None:
-        """Count the locality predictor."""
         name, tokens, half, quarter = "mixer.predictor", self.length(grid), inner // 2, inner // 4
         tally.norm(name, NormConfig(), inner, tokens)
         tally.linear(name, inner, inner, tokens)
@@ -73,7 +68,6 @@ class QuadtreeOrder(_Predicted):
         return self
 
     def cost(self, tally: Tally, inner: int, grid: Grid) -> None:
-        """Count the predictor, and the product that averages scores over windows."""
         super().cost(tally, inner, grid)
         tally.add("mixer.predictor", 0, self.length(grid) * sum(n * n for n in self.levels[:-1]))
 
@@ -108,7 +102,6 @@ class QuadtreeOfficialOrder(_Predicted):
     layout: ClassVar[str] = "backbones.orders.quadtree_module:OfficialQuadtree"
 
     def spare(self, grid: Grid) -> int:
-        """Return the tokens that pad the map to a multiple of four windows."""
         height, width = (-(-n // OFFICIAL_WINDOWS) * OFFICIAL_WINDOWS for n in grid)
         return height * width - grid[0] * grid[1]
 

@@ -13,12 +13,8 @@ class RasterOrder(GridOrder):
     """Rows (K = 1)."""
 
     kind: Literal["raster"] = "raster"
+    num_routes: ClassVar[int] = 1
     routes: ClassVar[tuple[str, ...]] = ("h",)  # what a window order calls the same routes
-
-    @property
-    def num_routes(self) -> int:
-        """K, the number of token permutations."""
-        return len(self.routes)
 
     def sequences(self, height: int, width: int, token: list[int]) -> list[np.ndarray]:
         """Return the rows, the class token in their middle."""
@@ -33,10 +29,10 @@ class BidirectionalOrder(RasterOrder):
     """Rows and their reverse (K = 2): Vim, arXiv 2401.09417."""
 
     kind: Literal["bidirectional"] = "bidirectional"  # type: ignore[assignment]
+    num_routes: ClassVar[int] = 2
     routes: ClassVar[tuple[str, ...]] = ("h", "h_flip")
 
     def sequences(self, height: int, width: int, token: list[int]) -> list[np.ndarray]:
-        """Return the rows and their reverse."""
         (rows,) = super().sequences(height, width, token)
         return [rows, rows[::-1]]
 
@@ -45,10 +41,10 @@ class CrossOrder(RasterOrder):
     """Rows, columns and their reverses (K = 4): VMamba, arXiv 2401.10166."""
 
     kind: Literal["cross"] = "cross"  # type: ignore[assignment]
+    num_routes: ClassVar[int] = 4
     routes: ClassVar[tuple[str, ...]] = ("h", "h_flip", "v", "v_flip")
 
     def sequences(self, height: int, width: int, token: list[int]) -> list[np.ndarray]:
-        """Return rows, columns, reversed rows, reversed columns."""
         (rows,) = super().sequences(height, width, token)
         columns = np.insert(transposed(raster, height, width), height * width // 2, token)
         return [rows, columns, rows[::-1], columns[::-1]]

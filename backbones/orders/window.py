@@ -39,11 +39,9 @@ class WindowOrder(GridOrder):
 
     @property
     def num_routes(self) -> int:
-        """K, the number of token permutations."""
         return len(self.routes)
 
     def spare(self, grid: Grid) -> int:
-        """Return how many padding tokens the longest route visits."""
         return window_padding(self.routes, grid)
 
     def sequences(self, height: int, width: int, token: list[int]) -> list[np.ndarray]:
@@ -66,16 +64,13 @@ class WindowOrder(GridOrder):
         return sorted(self.routes, key=route_key)
 
     def adapts_to(self, side: int) -> tuple[WindowOrder, list[str]]:
-        """Say which windows hold the whole of a small map."""
         sizes = [size for size in window_sizes(self.routes) if 1 < side <= size]
         return self, [f"windows w{s} hold the whole map: w{s} is h" for s in sizes]
 
     def with_routes(self, routes: tuple[str, ...]) -> WindowOrder:
-        """Return the order of other routes."""
         return WindowOrder(routes=routes)
 
     def routes_key(self, routes: tuple[str, ...], grid: Grid) -> tuple[int, ...]:
-        """Return how many routes a row has, and how many padding tokens they visit."""
         return len(routes), window_padding(routes, grid)
 
 
