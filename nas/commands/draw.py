@@ -1,0 +1,44 @@
+"""Commands that make pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas.commands.options import LOOK_ROOM, ImageSizeOption, completing, preset_names, space_names
+
+app = typer.Typer()
+
+
+def _subjects() -> list[str]:
+    from backbones.registry import ORDERS
+
+    return [*ORDERS.places, *preset_names(), *space_names()]
+
+
+@app.command(rich_help_panel=LOOK_ROOM)
+def draw(
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="Scan order, preset, space, or a file; order:, arch: or space: tells which.",
+            autocompletion=completing(_subjects),
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="File ending in .svg, .png or .pdf.", show_default=False)
+    ] = None,
+    grid: Annotated[str, typer.Option(help="Tokens, HxW, on which an order is drawn.")] = "14x14",
+    image_size: ImageSizeOption = 224,
+) -> None:
+    """Draw a scan order as paths, an architecture as blocks, or a space as a tree."""
+    from nas.report.console import say
+    from nas.report.drawings.subjects import draw, find_subject, parse_grid
+
+    sides = parse_grid(grid)
+    sort, name = find_subject(what)
+    plain = "order" if name.startswith("{") else Path(name).stem
+    path = out or Path("runs") / "drawings" / f"{sort}-{plain}.svg"
+    say(f"wrote {draw(what, path, grid=sides, image_size=image_size)}")

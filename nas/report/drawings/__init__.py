@@ -1,0 +1,1 @@
+"""Pictures of scan orders, architectures and search spaces, for print and for screens."""

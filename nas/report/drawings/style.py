@@ -1,0 +1,103 @@
+"""How pictures look, and how they are written: legible on any page, and to who cannot see them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from nas.errors import StudyError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+    from matplotlib.figure import Figure
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+PAPER, INK, FAINT = "#ffffff", "#1f2430", "#626b7a"
+# Okabe and Ito's colors, told apart by colour-blind readers and in grey.
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
+FORMATS = (".svg", ".png", ".pdf")
+_DPI = 150
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of so many inches; its paper is white on a dark page too."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), facecolor=PAPER, layout="constrained")
+
+
+def plain_text(make: Callable[P, T]) -> Callable[P, T]:
+    """Let a function that draws write names as they are: a `$` in one begins no formula."""
+
+    @functools.wraps(make)
+    def call(*args: P.args, **options: P.kwargs) -> T:
+        import matplotlib
+
+        with matplotlib.rc_context({"text.parse_math": False}):
+            return make(*args, **options)
+
+    return call
+
+
+def time_colors() -> Colormap:
+    """Return the colors from first to last: viridis without the yellow that paper swallows."""
+    import numpy as np
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+
+    return ListedColormap(colormaps["viridis"](np.linspace(0, 0.9, 256)), "time")
+
+
+def new_sheet(width: float, height: float) -> tuple[Figure, Axes]:
+    """Return a figure and its one axis, in inches from the upper left corner."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), facecolor=PAPER)
+    axis = figure.add_axes((0, 0, 1, 1))
+    axis.set(xlim=(0, width), ylim=(height, 0))
+    axis.set_axis_off()
+    return figure, axis
+
+
+def swatch(axis: Axes, corner: tuple[float, float], size: tuple[float, float], color: str) -> None:
+    """Draw a rounded box in a light tint of a color, to write on."""
+    from matplotlib.colors import to_rgba
+    from matplotlib.patches import FancyBboxPatch
+
+    style = f"round,pad=0,rounding_size={min(0.08, size[1] / 3)}"
+    axis.add_patch(
+        FancyBboxPatch(
+            corner, *size, boxstyle=style, facecolor=to_rgba(color, 0.16), edgecolor=color,
+            linewidth=1.2,
+        )
+    )  # fmt: skip
+
+
+def save(figure: Figure, path: Path, *, title: str, alternative: str) -> Path:
+    """Write a figure in the format of its name, with a text alternative inside.
+
+    Raises: StudyError for a format that is none of FORMATS, or a place that cannot be written.
+    """
+    import matplotlib
+
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        raise StudyError(f"cannot draw {path.name!r}: use a name that ends in {', '.join(FORMATS)}")
+    if suffix == ".svg":
+        facts = {"Title": title, "Description": alternative, "Date": None}
+    else:
+        key = "Subject" if suffix == ".pdf" else "Description"
+        facts = {"Title": title, key: alternative}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Text stays text: it can be searched, copied and read aloud.
+        with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "scannas"}):
+            figure.savefig(path, dpi=_DPI, metadata=facts, facecolor=PAPER)
+    except OSError as exc:
+        raise StudyError(f"cannot write {str(path)!r}: {exc}; choose another --out") from None
+    return path
