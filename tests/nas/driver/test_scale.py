@@ -124,9 +124,9 @@ def test_reading_makes_as_many_queries_for_any_size(sqlite_url, clock):
         study.store.write(lambda s: s.execute(Run.__table__.delete()))
         study.store.write(lambda s: s.execute(Architecture.__table__.delete()))
         fill(study.store, study.id, number)
-        queries = []
+        asked = []
 
-        def count(connection, cursor, statement, *rest, into=queries):
+        def count(connection, cursor, statement, *rest, into=asked):
             into.append(statement)
 
         event.listen(Engine, "before_cursor_execute", count)
@@ -134,7 +134,7 @@ def test_reading_makes_as_many_queries_for_any_size(sqlite_url, clock):
         status("s", sqlite_url)
         queries.studies(sqlite_url)
         event.remove(Engine, "before_cursor_execute", count)
-        counts.append(len(queries))
+        counts.append(len(asked))
     assert counts[0] == counts[1]
     study.close()
 
