@@ -9,9 +9,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import suppress
-from os.path import exists
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from doubles import CONDITIONAL, EPOCHS, FakeProxy, driver, new_study, settings
@@ -25,7 +23,7 @@ from nas.driver.studies import open_study
 from nas.errors import StudyError
 from nas.executors.choice import choose_executor
 from nas.executors.inline import InlineExecutor
-from nas.executors.ray_tune import RayExecutor, _check_shared
+from nas.executors.ray_tune import RayExecutor
 from nas.executors.wire import attempt_from, attempt_to, result_from, result_to
 from nas.store.tables import Epoch, Run
 from nas.study.attempts import Result
@@ -135,36 +133,6 @@ def test_trials_that_ray_cannot_place_are_called_out(sqlite_url, clock):
     assert status("s", sqlite_url)["blocked"] is None
     desk.coordinator.close()
     study.close()
-
-
-class TwoNodes:
-    """A cluster of which one node has a disk of its own."""
-
-    def __init__(self, blind):
-        self.blind, self.where = blind, None
-
-    def nodes(self):
-        return [
-            {"Alive": alive, "NodeID": name * 56, "NodeManagerAddress": f"10.0.0.{i}"}
-            for i, (name, alive) in enumerate((("a", True), ("b", True), ("c", False)))
-        ]
-
-    def remote(self, **_):
-        return lambda look: self
-
-    def options(self, scheduling_strategy):
-        self.where = scheduling_strategy.node_id[0]
-        return SimpleNamespace(remote=lambda path: self.where != self.blind and exists(path))
-
-    def get(self, answer):
-        return answer
-
-
-def test_node_that_does_not_see_the_checkpoints_is_named(tmp_path):
-    _check_shared(TwoNodes(blind="c"), tmp_path / "new")  # a dead node need not
-    with pytest.raises(StudyError, match=r"node 10.0.0.1 does not see .* give --checkpoints"):
-        _check_shared(TwoNodes(blind="b"), tmp_path / "new")
-    assert list((tmp_path / "new").iterdir()) == []
 
 
 def test_a_trial_takes_as_many_processors_as_it_has_threads():
