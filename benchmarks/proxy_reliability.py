@@ -33,12 +33,13 @@ from typing import Any
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does, before torch
 
 import numpy as np
-from scipy import stats
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.proxy_panel import EXTENSION, KINDS, PANEL, Design, level_of  # noqa: E402
+from nas.evidence.agreement import icc, icc_same_seed, paired_variance  # noqa: E402
+from nas.evidence.levels import LevelRun, level_test  # noqa: E402
 from nas.evidence.reliability import ChoiceReliability, Reliability  # noqa: E402
 from nas.study.recipe import Recipe, default_recipe  # noqa: E402
 
@@ -52,92 +53,31 @@ Row = dict[str, Any]
 
 # --- statistics --------------------------------------------------------------------------------
 
-
-Estimate = tuple[float, float, float]
-
-
-def icc(groups: list[list[float]], alpha: float = ALPHA) -> Estimate:
-    """Return ICC(1) of single runs with its interval: the share of variance between groups.
-
-    groups: per design, the scores of its runs. Runs are taken as exchangeable: what a seed does
-    to all designs alike counts as noise.
-    Source: Shrout and Fleiss 1979, ICC(1,1); the interval from the F distribution.
-    """
-    x = np.array(groups)
-    n, k = x.shape
-    between = k * x.mean(1).var(ddof=1)
-    within = x.var(axis=1, ddof=1).mean()
-    return _intraclass(between / within, n - 1, n * (k - 1), k, alpha)
-
-
-def icc_same_seed(groups: list[list[float]], alpha: float = ALPHA) -> Estimate:
-    """Return ICC(C,1) with its interval: column j of every group was run with the same seed.
-
-    Source: McGraw and Wong 1996, case 3, consistency.
-    """
-    x = np.array(groups)
-    n, k = x.shape
-    between = k * x.mean(1).var(ddof=1)
-    return _intraclass(between / paired_variance(x), n - 1, (n - 1) * (k - 1), k, alpha)
-
-
-def paired_variance(x: np.ndarray) -> float:
-    """Return the variance that neither designs nor seeds explain. Shapes: x (designs, seeds)."""
-    n, k = x.shape
-    rest = x - x.mean(1, keepdims=True) - x.mean(0, keepdims=True) + x.mean()
-    return float((rest**2).sum() / ((n - 1) * (k - 1)))
-
-
-def _intraclass(f: float, df1: int, df2: int, k: int, alpha: float) -> Estimate:
-    low = f / stats.f.ppf(1 - alpha / 2, df1, df2)
-    high = f * stats.f.ppf(1 - alpha / 2, df2, df1)
-    value, low, high = (float((v - 1) / (v + k - 1)) for v in (f, low, high))
-    return value, low, high
-
-
 Scored = tuple[Design, int, float]
 
 
 def choice_test(kind: str, rows: Iterable[Scored]) -> ChoiceReliability:
     """Test whether the levels of a choice score differently, blocks and seeds taken out.
 
-    rows: design, seed and score of each run. score = block + seed + level + noise by least
-    squares; the F test of the level against the rest. eta squared is the level's share of what
-    blocks and seeds leave.
+    rows: design, seed and score of each run.
     """
-    placed = [(*p, s, score) for d, s, score in rows if (p := level_of(kind, d)) is not None]
-    shared = {b for _, b, _, _ in placed}
-    shared = {b for b in shared if len({lv for lv, c, _, _ in placed if c == b}) > 1}
-    placed = [row for row in placed if row[1] in shared]
-    levels, blocks, seeds = (sorted({row[i] for row in placed}, key=str) for i in range(3))
-    y = np.array([row[3] for row in placed])
-    given = np.array(
-        [[row[1] == b for b in blocks] + [row[2] == s for s in seeds[1:]] for row in placed],
-        dtype=float,
+    found = level_test(
+        [
+            LevelRun(level=place[0], block=str(place[1]), seed=seed, score=score)
+            for design, seed, score in rows
+            if (place := level_of(kind, design)) is not None
+        ]
     )
-    level = np.array([[row[0] == v for v in levels[1:]] for row in placed], dtype=float)
-    whole = np.hstack([given, level])
-    beta, left, rest = *_fit(whole, y)[:1], _fit(given, y)[1], _fit(whole, y)[1]
-    df1, df2 = len(levels) - 1, len(y) - whole.shape[1]
-    noise, explained = rest / df2, left - rest
-    p = float(stats.f.sf(explained / df1 / noise, df1, df2))
-    effects = [0.0, *beta[given.shape[1] :]]
     return ChoiceReliability(
         kind=kind,
-        levels=tuple(levels),
-        runs=len(y),
-        eta_squared=explained / left,
-        epsilon_squared=(explained - df1 * noise) / left,
-        p_value=p,
-        spread=float(max(effects) - min(effects)),
-        seen=p < ALPHA,
+        levels=found.levels,
+        runs=found.runs,
+        eta_squared=found.eta_squared,
+        epsilon_squared=found.epsilon_squared,
+        p_value=found.p_value,
+        spread=found.spread,
+        seen=found.p_value < ALPHA,
     )
-
-
-def _fit(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return coefficients and the sum of squares that is left."""
-    beta = np.linalg.lstsq(x, y, rcond=None)[0]
-    return beta, float(((y - x @ beta) ** 2).sum())
 
 
 # --- running -----------------------------------------------------------------------------------
@@ -217,8 +157,7 @@ def summarize(rows: list[Row], designs: list[Design], recipe: Recipe, device: st
     if len(seeds) < 2:
         raise SystemExit("fewer than 2 seeds of the panel are whole; run without --report first")
     panel = [[of[d.name, s] for s in seeds] for d in PANEL]
-    value, low, high = icc(panel)
-    paired, paired_low, paired_high = icc_same_seed(panel)
+    single, paired = icc(panel), icc_same_seed(panel)
     scored = [(by_name[r["design"]], r["seed"], r["score"]) for r in rows]
     return Reliability(
         date=datetime.date.today().isoformat(),
@@ -228,15 +167,15 @@ def summarize(rows: list[Row], designs: list[Design], recipe: Recipe, device: st
         score=recipe.score,
         designs=len(PANEL),
         seeds=len(seeds),
-        icc=value,
-        icc_low=low,
-        icc_high=high,
+        icc=single.value,
+        icc_low=single.low,
+        icc_high=single.high,
         cpu_seconds=statistics.median(r["cpu_seconds"] for r in rows),
         median_seconds=statistics.median(timed) if timed else None,
         longest_seconds=max(timed) if timed else None,
-        icc_same_seed=paired,
-        icc_same_seed_low=paired_low,
-        icc_same_seed_high=paired_high,
+        icc_same_seed=paired.value,
+        icc_same_seed_low=paired.low,
+        icc_same_seed_high=paired.high,
         noise=statistics.mean(statistics.variance(v) for v in panel) ** 0.5,
         noise_same_seed=paired_variance(np.array(panel)) ** 0.5,
         alpha=ALPHA,
