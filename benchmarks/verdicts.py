@@ -145,16 +145,9 @@ def ablate(
         for i in range(len(means))
     )
     whole = means[:, None] + draw(rng, (len(means), seeds)) + rng.normal(size=seeds)
-    values = np.full(whole.shape, np.nan)
-    none = np.zeros(whole.shape, bool)
-    order = tuple(range(seeds))
-    while True:
-        table = Scores(designs, order, values, none)
-        step = ablation.plan(table, choice="scan", unit="plain", margin=margin, seeds=order)
-        if not step.runs:
-            break
-        for name, seed in step.runs:
-            values[int(name[1:]), seed] = whole[int(name[1:]), seed]
+    # All runs at once: the planner reads seed by seed and stops where it would have stopped.
+    table = Scores(designs, tuple(range(seeds)), whole, np.zeros(whole.shape, bool))
+    step = ablation.plan(table, choice="scan", unit="plain", margin=margin, seeds=range(seeds))
     found = step.found
     assert found is not None
     true = {f"l{i}": m for i, m in enumerate(truth)}

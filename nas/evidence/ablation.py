@@ -15,10 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas.errors import StudyError
-from nas.evidence.confirmation import restrict
 from nas.evidence.findings import Ablation
 from nas.evidence.intervals import MOST_SEEDS, compare, may_be_best, more_seeds
-from nas.evidence.paired import Fit, Scores, cheapest_first, fit
+from nas.evidence.paired import Fit, Scores, cheapest_first, fit, restrict
 from nas.evidence.quantiles import LEVEL, POWER, Family, student
 from nas.evidence.verdict import Comparison
 from nas.evidence.words import Unit
@@ -123,7 +122,8 @@ def _against(
 def _all_within(part: Fit, error: float) -> float:
     """Return the smallest margin within which all levels are equal by two one-sided tests."""
     gaps = np.abs(part.means[:, None] - part.means[None, :])
-    return float((gaps + student(1 - error, part.df) * part.se()).max())
+    reach = np.array([student(1 - error, float(f)) for f in part.free])
+    return float((gaps + np.maximum(reach[:, None], reach[None, :]) * part.se()).max())
 
 
 def _resolving(part: Fit, largest: Comparison, margin: float, error: float) -> int | None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from nas.errors import StudyError
 from nas.evidence.intervals import compare, may_be_best
-from nas.evidence.paired import Fit, Scores, cheapest_first, fit
+from nas.evidence.paired import Fit, Scores, cheapest_first, fit, restrict
 from nas.evidence.quantiles import LEVEL, Family
 from nas.evidence.racing import DROP_ERROR
 from nas.evidence.verdict import Comparison, Contender, Verdict
@@ -117,18 +117,3 @@ def _of_chosen(
         return ()
     family = Family("pairs", len(fitted.designs))
     return tuple(compare(fitted, chosen, b, family, level) for b in baselines)
-
-
-def restrict(fitted: Fit, names: Iterable[str]) -> Fit:
-    """Return the fit of some of its designs, its noise known from all of them."""
-    keep = [i for i, d in enumerate(fitted.designs) if d.name in set(names)]
-    return Fit(
-        designs=tuple(fitted.designs[i] for i in keep),
-        means=fitted.means[keep],
-        covariance=fitted.covariance[keep][:, keep],
-        variances=fitted.variances[keep],
-        runs=fitted.runs[keep],
-        noise=fitted.noise,
-        df=fitted.df,
-        full_df=fitted.full_df,
-    )

@@ -28,13 +28,14 @@ def compare(
     """
     a, b = fit.index(design), fit.index(other)
     se = float(fit.se()[a, b])
-    crit = critical(family, fit.df, level)
+    df = float(min(fit.free[a], fit.free[b]))
+    crit = critical(family, df, level)
     estimate = float(fit.means[a] - fit.means[b])
     half = crit * se
     word: Word = "not distinguishable"
     if abs(estimate) > half:
         word = "better" if estimate > 0 else "worse"
-    equal = critical(family, fit.df, 1 - 2 * (1 - level)) * se
+    equal = critical(family, df, 1 - 2 * (1 - level)) * se
     wanted = None
     if more and word == "not distinguishable":
         shared = int(min(fit.runs[a], fit.runs[b]))
@@ -47,7 +48,7 @@ def compare(
         low=estimate - half,
         high=estimate + half,
         word=word,
-        detectable=detectable(crit, fit.df) * se,
+        detectable=detectable(crit, df) * se,
         within=abs(estimate) + equal,
         more_seeds=wanted,
     )
@@ -103,7 +104,7 @@ def may_be_best(fit: Fit, level: float = LEVEL) -> tuple[Bools, Floats, Floats]:
     count = len(fit.designs)
     if count == 1:
         return np.array([True]), np.zeros(1), np.zeros(1)
-    half = critical(Family("best", count - 1), fit.df, level) * fit.se()
+    half = criticals(fit, Family("best", count - 1), level) * fit.se()
     gap = fit.means[:, None] - fit.means[None, :]
     np.fill_diagonal(gap, np.inf)
     upper = np.maximum((gap + half).min(1), 0.0)
@@ -111,6 +112,15 @@ def may_be_best(fit: Fit, level: float = LEVEL) -> tuple[Bools, Floats, Floats]:
     low = np.where(able[None, :], gap - half, np.inf).min(1)
     lower = np.where(np.isinf(low), 0.0, np.minimum(low, 0.0))
     return able, lower, upper
+
+
+def criticals(fit: Fit, family: Family, level: float) -> Floats:
+    """Return the critical value of every difference, by the less sure design of the two.
+
+    Shapes: (designs, designs).
+    """
+    values = np.array([critical(family, float(f), level) for f in fit.free])
+    return np.asarray(np.maximum(values[:, None], values[None, :]))
 
 
 def equivalence_p(estimate: float, se: float, df: float, margin: float) -> float:

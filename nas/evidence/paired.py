@@ -21,7 +21,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import digamma, polygamma
+from scipy.special import digamma, fdtrc, polygamma
 
 from nas.errors import StudyError
 
@@ -29,6 +29,8 @@ Role = Literal["candidate", "baseline", "control"]
 Run = tuple[str, int, float | None]  # design, seed, score; None: failed by the design's own fault
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+
+APART = 0.005  # level at which a design counts as noisier than the others and keeps its variance
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,19 +128,18 @@ class Scores:
 class Fit:
     """What a table says: the designs' means, seeds taken out, and how sure they are.
 
-    Shapes: means, variances, runs (designs,); covariance (designs, designs), of the means.
-    noise: standard deviation of one run beside what its seed does to all, pooled. df: degrees
-    of freedom that intervals use. full_df: of the pooled variance.
+    Shapes: means, variances, free, runs (designs,); covariance (designs, designs), of the means.
+    noise: standard deviation of one run beside what its seed does to all, pooled. variances, free:
+    each design's, and the degrees of freedom of it.
     """
 
     designs: tuple[Design, ...]
     means: Floats
     covariance: Floats
     variances: Floats
+    free: Floats
     runs: npt.NDArray[np.int64]
     noise: float
-    df: float
-    full_df: int
 
     def index(self, name: str) -> int:
         """Return the row of a design."""
@@ -149,6 +150,11 @@ class Fit:
         own = np.diag(self.covariance)
         squares = own[:, None] + own[None, :] - 2 * self.covariance
         return np.asarray(np.sqrt(np.maximum(squares, 0.0)))
+
+    @property
+    def df(self) -> float:
+        """Return the degrees of freedom of the designs that are like the others."""
+        return float(self.free.max())
 
 
 def fit(scores: Scores) -> Fit:
@@ -178,16 +184,29 @@ def fit(scores: Scores) -> Fit:
     count = len(scores.designs)
     sums = np.bincount(of, squares, count).astype(float)
     free = np.bincount(of, 1 - np.diag(solved.fitted), count).astype(float)
-    variances, moderated = moderate(sums, free, pooled, df)
+    variances, moderated = moderate(sums, free, float(df))
     return Fit(
         designs=scores.designs,
         means=solved.weights @ y,
         covariance=(solved.weights * variances[of]) @ solved.weights.T,
         variances=variances,
+        free=moderated,
         runs=present.sum(1),
         noise=pooled**0.5,
-        df=moderated,
-        full_df=df,
+    )
+
+
+def restrict(fitted: Fit, names: Iterable[str]) -> Fit:
+    """Return the fit of some of its designs, its noise known from all of them."""
+    keep = [i for i, d in enumerate(fitted.designs) if d.name in set(names)]
+    return Fit(
+        designs=tuple(fitted.designs[i] for i in keep),
+        means=fitted.means[keep],
+        covariance=fitted.covariance[keep][:, keep],
+        variances=fitted.variances[keep],
+        free=fitted.free[keep],
+        runs=fitted.runs[keep],
+        noise=fitted.noise,
     )
 
 
@@ -216,26 +235,36 @@ def _solve(mask: bytes, designs: int, seeds: int) -> _Solution:
     return _Solution(average @ inverse, x @ inverse, rank, rank == x.shape[1] - 1)
 
 
-def moderate(sums: Floats, free: Floats, pooled: float, df: int) -> tuple[Floats, float]:
-    """Return each design's variance drawn toward the pooled one, and the degrees of freedom.
+def moderate(sums: Floats, free: Floats, df: float) -> tuple[Floats, Floats]:
+    """Return each design's variance drawn toward the pooled one, and its degrees of freedom.
 
-    Shapes: sums of squared residuals and their degrees of freedom, free (designs,).
-    How far depends on how much the designs' variances differ beyond chance: where they do not,
-    all are the pooled one. Source: Smyth 2004, Linear models and empirical Bayes methods
-    (moderated t, equations 3 to 10 with its estimate of the prior's degrees of freedom).
+    Shapes: all (designs,); sums of squared residuals and their degrees of freedom, free.
+    How far it is drawn depends on how much the designs' variances differ beyond chance: where
+    they do not, all are the pooled one. A design that is clearly noisier than the rest together
+    keeps its own, with its own few degrees of freedom.
+    Source: Smyth 2004, Linear models and empirical Bayes methods (moderated t, equations 3 to 10
+    with its estimate of the prior's degrees of freedom).
+    Differs: the prior's variance is the pooled one, which is larger and errs to the safe side;
+    noisy designs are set apart as in Phipson and others 2016, by an F test each.
     """
-    usable = (free > 0.25) & (sums > 1e-10 * max(pooled, 1e-300))
+    pooled = float(sums.sum()) / df
+    usable = (free > 0.25) & (sums > 1e-10 * max(float(sums.max()), 1e-300))
     if usable.sum() < 3:
-        return np.full(len(sums), pooled), float(df)
+        return np.full(len(sums), pooled), np.full(len(sums), df)
     half = free[usable] / 2
     logs = np.log(sums[usable] / free[usable]) - digamma(half) + np.log(half)
     beyond = float(np.var(logs, ddof=1) - polygamma(1, half).mean())
-    if beyond <= 0:
-        return np.full(len(sums), pooled), float(df)
-    prior = 2 * _trigamma_inverse(beyond)
     own = np.where(free > 0, sums / np.maximum(free, 1e-12), pooled)
-    variances = (prior * pooled + free * own) / (prior + free)
-    return variances, min(prior + float(np.median(free)), float(df))
+    variances, degrees = np.full(len(sums), pooled), np.full(len(sums), df)
+    if beyond > 0:
+        prior = 2 * _trigamma_inverse(beyond)
+        variances = (prior * pooled + free * own) / (prior + free)
+        degrees = np.full(len(sums), min(prior + float(np.median(free)), df))
+    rest = np.maximum((sums.sum() - sums) / np.maximum(df - free, 1e-12), 1e-300)
+    apart = usable & (
+        fdtrc(np.maximum(free, 1e-6), np.maximum(df - free, 1e-6), own / rest) < APART
+    )
+    return np.where(apart, own, variances), np.where(apart, np.minimum(free, degrees), degrees)
 
 
 def _trigamma_inverse(value: float) -> float:

@@ -22,7 +22,7 @@ POWER = 0.8
 
 _DRAWS = 200_000
 _SEED = 19840201  # fixes the draws: the same table gives the same verdict on every machine
-_NODES = 400
+_NODES = 200
 _MANY = 2000.0  # degrees of freedom from which the noise counts as known
 Floats = npt.NDArray[np.float64]
 
@@ -46,8 +46,15 @@ class Family:
 
 def critical(family: Family, df: float, level: float = LEVEL) -> float:
     """Return the number of standard errors that the family's largest difference stays under."""
-    rounded = math.floor(df) if df > 30 else math.floor(df * 5) / 5
-    return _critical(family, math.inf if df > _MANY else max(float(rounded), 0.2), level)
+    return _critical(family, _rounded(df), level)
+
+
+def _rounded(df: float) -> float:
+    """Round down, so that values are found again; the steps change a critical value by < 1 %."""
+    if df > _MANY:
+        return math.inf
+    step = 0.2 if df < 10 else 0.5 if df < 30 else 5.0 if df < 200 else 50.0
+    return max(math.floor(df / step) * step, 0.2)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -116,15 +123,18 @@ def _largest(rng: np.random.Generator, n: int) -> Floats:
     return np.asarray(ndtri(rng.random(_DRAWS) ** (1 / n)))
 
 
-@functools.lru_cache(maxsize=4096)
 def detectable(crit: float, df: float, power: float = POWER) -> float:
     """Return the true difference, in standard errors, that passes `crit` with this power.
 
     Source: the noncentral t distribution; the far tail, a difference of the wrong sign, is left
     out.
     """
-    df = min(df, _MANY)
-    low, high = 0.0, crit + 10.0 + crit  # the estimate of few runs' noise varies widely
+    return _detectable(crit, min(_rounded(df), _MANY), power)
+
+
+@functools.lru_cache(maxsize=4096)
+def _detectable(crit: float, df: float, power: float) -> float:
+    low, high = 0.0, crit + 10.0
     while 1 - nctdtr(df, high, crit) < power:
         high *= 2
     for _ in range(50):

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas.errors import StudyError
-from nas.evidence.paired import Scores, fit
-from nas.evidence.quantiles import Family, critical
+from nas.evidence.intervals import may_be_best
+from nas.evidence.paired import Scores, fit, restrict
 
 DROP_ERROR = 0.02  # probability that the best finalist is dropped, over the whole race
 FIRST_LOOK = 2  # seeds before anything is dropped
@@ -90,9 +90,5 @@ def clearly_behind(
     racing = [n for n in alive if n in scored]
     if len(racing) < 2:
         return tuple(lost) if racing else ()
-    fitted = fit(part.only(scored))
-    rows = [fitted.index(n) for n in racing]
-    means, se = fitted.means[rows], fitted.se()[np.ix_(rows, rows)]
-    crit = critical(Family("best", len(racing) - 1), fitted.df, 1 - error)
-    behind = np.nonzero((means[None, :] - means[:, None] - crit * se > 0).any(axis=1))[0]
-    return (*lost, *(racing[int(i)] for i in behind))
+    able, _, _ = may_be_best(restrict(fit(part.only(scored)), racing), 1 - error)
+    return (*lost, *(n for n, may in zip(racing, able) if not may))
