@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -16,6 +17,9 @@ from nas.store import history
 from nas.store.tables import Run
 from nas.study.attempts import Attempt, Lease
 from nas.study.outcomes import Outcome
+
+if TYPE_CHECKING:
+    from nas.training.loop import EpochMetrics
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,16 @@ def rerun_trial(
     Raises: StudyError for an unknown study or trial.
     """
     study = open_study(name, storage, clock=clock)
+    brake = Brake()
+
+    def stop_where_it_was_pruned(metrics: EpochMetrics) -> None:
+        brake.pruned = metrics.epoch == pruned_after
+
     try:
-        attempt, recorded = study.store.read(lambda s: _recorded(s, study, trial))
+        attempt, recorded, pruned_after = study.store.read(lambda s: _recorded(s, study, trial))
     finally:
         study.close()
-    result = carry_out(attempt, lambda _: None, Brake(), proxy)
+    result = carry_out(attempt, stop_where_it_was_pruned, brake, proxy)
     return Rerun(
         study=name,
         trial=trial,
@@ -57,7 +66,10 @@ def rerun_trial(
     )
 
 
-def _recorded(session: Session, study: Study, trial: int) -> tuple[Attempt, float | None]:
+def _recorded(
+    session: Session, study: Study, trial: int
+) -> tuple[Attempt, float | None, int | None]:
+    """Return a trial's attempt, its score, and the epoch after which it was ended early."""
     query = select(Run).where(Run.study_id == study.id, Run.trial_number == trial, Run.newest)
     run = session.scalars(query).one_or_none()
     if run is None:
@@ -73,5 +85,5 @@ def _recorded(session: Session, study: Study, trial: int) -> tuple[Attempt, floa
         # What "auto" stood for then; the same trial must run on the same kernels.
         backend=run.backend or study.settings.backend,
     )
-    # A pruned trial stopped early; a whole training has no score of it to meet.
-    return attempt, run.score if run.state == Outcome.COMPLETE.value else None
+    pruned = run.state == Outcome.PRUNED.value
+    return attempt, run.score, int((run.metrics or {})["epochs"]) if pruned else None

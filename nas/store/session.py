@@ -103,7 +103,10 @@ class Store:
             return action(session)
 
     def _look(self, action: Callable[[Session], T]) -> T:
-        with Session(self.engine, expire_on_commit=False) as session:
+        # SQLite's readers see one state anyway; PostgreSQL's would see each statement's own.
+        level = {} if self.path is not None else {"isolation_level": "REPEATABLE READ"}
+        engine = self.engine.execution_options(**level)
+        with Session(engine, expire_on_commit=False) as session:
             return action(session)
 
     def outlast(self, attempt: Callable[[], T], wrapped: type[Exception] = exc.DBAPIError) -> T:

@@ -91,7 +91,7 @@ def main() -> None:
     if point:
         POINTS[point](kill_at(int(nth)), proxy)
     finished = run(open_study(study, url), InlineExecutor(proxy))
-    print(finished.reason, flush=True)
+    print(finished.reason, f"best {finished.best_trial}", sep="\n", flush=True)
 
 
 if __name__ == "__main__":

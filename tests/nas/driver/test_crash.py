@@ -105,6 +105,38 @@ def test_killed_driver_loses_and_repeats_nothing(sqlite_url, tmp_path, point, un
     attack(sqlite_url, tmp_path / "log", point, 2, uninterrupted)
 
 
+def test_live_drivers_share_a_study(url, tmp_path):
+    """Three processes at once: every design once, all trained, and all know the best one."""
+    wanted = 24
+    study = new_study(url, settings(CONDITIONAL, trials=wanted), clock=SystemClock())
+    logs = [tmp_path / f"log{i}" for i in range(3)]
+    drivers = [
+        subprocess.Popen(
+            [sys.executable, str(DRIVER), url, "s", "", "0", str(log)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "EPOCH_SECONDS": "0.05"},
+        )
+        for log in logs
+    ]
+    said = [driver.communicate(timeout=120) for driver in drivers]
+    assert [driver.returncode for driver in drivers] == [0, 0, 0], said
+    found = rows(study)
+    trained = [r for r in found if r.role == "candidate"]
+    assert len(trained) == len({r.fingerprint for r in trained}) == wanted
+    assert all((r.state, r.attempt) == ("complete", 1) for r in trained)
+    assert [r.trial_number for r in found] == list(range(len(found)))
+    # Each trained some, no two the same epoch of the same design.
+    lines = [log.read_text().splitlines() for log in logs]
+    together = [line for log in lines for line in log]
+    assert all(lines) and len(together) == len(set(together)) == wanted * EPOCHS
+    best = max(trained, key=lambda r: r.score)
+    assert [out.splitlines()[-1] for out, _ in said] == [f"best {best.trial_number}"] * 3
+    assert all(r.told for r in found)
+    study.close()
+
+
 @pytest.mark.chaos
 @pytest.mark.parametrize("nth", [1, 4])
 @pytest.mark.parametrize("point", list(POINTS))

@@ -48,7 +48,7 @@ def test_first_signal_stops_after_the_epoch(sqlite_url, tmp_path, name):
     process.send_signal(getattr(signal, name))
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
-    assert out.strip() == f"stopped by {name}"
+    assert out.splitlines()[0] == f"stopped by {name}"
     (row,) = rows(study)
     assert (row.state, row.attempt) == ("waiting", 1)
     run(open_study("s", sqlite_url), InlineExecutor(FakeProxy(log=tmp_path / "log")))

@@ -377,6 +377,15 @@ def test_rerun_reproduces_the_score(url):
         rerun_trial("s", url, 99, proxy=FakeProxy())
 
 
+def test_rerun_of_a_pruned_trial_ends_where_it_did(sqlite_url):
+    study = new_study(sqlite_url, settings(trials=12, pruner="asha"))
+    go(study)
+    (pruned, *_) = [r for r in rows(study) if r.state == "pruned"]
+    study.close()
+    again = rerun_trial("s", sqlite_url, pruned.trial_number, proxy=FakeProxy())
+    assert (again.outcome, again.score, again.same) == ("pruned", pruned.score, True)
+
+
 def test_objectives_are_stored_and_told(url):
     study = new_study(url, settings(trials=4, objectives=("top1", "flops"), strategy="nsga2"))
     go(study)

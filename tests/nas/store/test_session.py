@@ -12,8 +12,8 @@ from sqlalchemy import text
 
 from nas.errors import StoreError
 from nas.store import mounts
-from nas.store.session import open_store
-from nas.store.tables import REVISION
+from nas.store.session import insert_if_new, open_store
+from nas.store.tables import REVISION, Environment
 
 
 def test_create_then_open_keeps_the_schema(url):
@@ -182,6 +182,22 @@ def test_folder_below_a_file_is_refused(tmp_path):
     (tmp_path / "notes").write_text("")
     with pytest.raises(StoreError, match="cannot make the folder"):
         open_store(f"sqlite:///{tmp_path}/notes/runs/nas.db", create=True)
+
+
+def test_reader_sees_one_state_of_the_database(url):
+    """Also where somebody else writes between two of its questions."""
+    store = open_store(url, create=True)
+
+    def look(session):
+        count = text("SELECT count(*) FROM nas_environment")
+        before = session.scalar(count)
+        store.write(lambda s: insert_if_new(s, Environment, Environment.id, **row))
+        return before, session.scalar(count)
+
+    row = {"id": "e", "facts": {}, "created_at": 0.0}
+    assert store.read(look) == (0, 0)
+    assert store.read(look) == (1, 1)
+    store.close()
 
 
 def test_held_lock_is_waited_for(sqlite_url, tmp_path):
