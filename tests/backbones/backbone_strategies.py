@@ -14,8 +14,13 @@ WINDOWS = st.lists(st.sampled_from(ROUTES), min_size=1, max_size=4, unique=True)
 
 def orders(plain: bool = False) -> st.SearchStrategy:
     """Any scan order; plain ones visit fixed routes over all tokens."""
-    fixed = st.sampled_from([kind for kind in ORDERS.places if ORDERS.read(kind).fixed])
+    fixed = st.sampled_from(
+        [kind for kind in ORDERS.places if kind != "routes" and ORDERS.read(kind).fixed]
+    )
     window = st.builds(lambda r: {"kind": "window", "routes": r}, WINDOWS)
+    window |= st.builds(
+        lambda r: {"kind": "routes", "routes": [*r, f"t_{r[0]}", "random:1"]}, WINDOWS
+    )
     if plain:
         return fixed | window
     quadtree = st.builds(

@@ -16,8 +16,8 @@ from backbones.orders.base import (
 )
 from backbones.orders.hilbert import HilbertOrder
 from backbones.orders.raster import BidirectionalOrder, CrossOrder
+from backbones.orders.routes import RoutesOrder, WindowOrder, route, windows
 from backbones.orders.snake import SnakeOrder
-from backbones.orders.window import WindowOrder, windows
 from backbones.orders.zorder import ZOrder
 from backbones.registry import ORDERS
 
@@ -30,7 +30,23 @@ ROUTES = st.lists(
     unique=True,
 )
 
+NEEDED = {"routes": ["h", "t_snake_flip", "t_w3", "t_w3", "random:7_flip"]}
+
+
+def an_order(kind):
+    """Return an order of a kind, with what it cannot do without."""
+    return ORDERS.read({"kind": kind, **({"routes": NEEDED[kind]} if kind in NEEDED else {})})
+
+
 each_order = pytest.mark.parametrize("kind", GRID_ORDERS)
+
+
+WORDS = st.builds(
+    lambda t, base, flip: t + base + flip,
+    st.sampled_from(["", "t_"]),
+    st.sampled_from(["h", "v", "snake", "hilbert", "zorder", "diag", "w2", "w7", "random:3"]),
+    st.sampled_from(["", "_flip"]),
+)
 
 
 def check_table(order: GridOrder, height: int, width: int, token: bool, *roll: int) -> None:
@@ -45,7 +61,7 @@ def check_table(order: GridOrder, height: int, width: int, token: bool, *roll: i
 @each_order
 @given(SIDES, SIDES, st.booleans(), ROLLS, ROLLS)
 def test_each_route_visits_every_token_once(kind, height, width, token, down, right):
-    check_table(ORDERS.read(kind), height, width, token, down, right)
+    check_table(an_order(kind), height, width, token, down, right)
 
 
 @given(SIDES, SIDES, ROUTES, st.booleans(), ROLLS, ROLLS)
@@ -53,10 +69,45 @@ def test_window_orders_are_permutations(height, width, routes, token, down, righ
     check_table(WindowOrder(routes=tuple(routes)), height, width, token, down, right)
 
 
+@given(SIDES, SIDES, st.lists(WORDS, min_size=1, max_size=5), st.booleans(), ROLLS, ROLLS)
+def test_lists_of_routes_are_permutations(height, width, routes, token, down, right):
+    check_table(RoutesOrder(routes=tuple(routes)), height, width, token, down, right)
+
+
+def test_names_of_routes_say_what_they_visit():
+    assert route("t_h", 2, 3).tolist() == route("v", 2, 3).tolist() == [0, 3, 1, 4, 2, 5]
+    assert route("diag", 2, 3).tolist() == [0, 1, 3, 2, 4, 5]
+    assert route("t_diag_flip", 2, 3).tolist() == [5, 2, 4, 1, 3, 0]
+    assert route("t_w2", 2, 3).tolist() == [0, 3, 1, 4, 2, 5, -1, -1]
+    assert (route("random:1", 4, 4) != route("random:2", 4, 4)).any()
+    assert (route("random:1", 4, 4) == route("random:1", 4, 4)).all()
+
+
+@pytest.mark.parametrize("kind", ["cross", "snake", "hilbert", "zorder", "diag"])
+def test_named_orders_are_lists_of_routes(kind):
+    curve = "h" if kind == "cross" else kind
+    names = tuple(t + curve + flip for t in ("", "t_") for flip in ("", "_flip"))
+    named, listed = an_order(kind), RoutesOrder(routes=names)
+    for size in ((4, 6), (5, 3)):
+        tables = (route_table(order, *size) for order in (named, listed))
+        one, other = (sorted(map(tuple, t.tolist())) for t in tables)
+        assert one == other
+    assert named.canonical(False) == listed.canonical(False)
+    assert RoutesOrder(routes=names[:3]).canonical(False) != named.canonical(False)
+    assert RoutesOrder(routes=names + names[:1]).canonical(False) != named.canonical(False)
+
+
+def test_unknown_routes_name_the_vocabulary():
+    with pytest.raises(ValueError, match=r"unknown route 'spin'; a route is \[t_\]BASE\[_flip\]"):
+        RoutesOrder(routes=("h", "t_spin_flip"))
+    with pytest.raises(ValueError, match=r"routes \[\] must be one or more names"):
+        RoutesOrder(routes=())
+
+
 @each_order
 @given(SIDES, SIDES)
 def test_inverse_undoes_an_order(kind, height, width):
-    order = ORDERS.read(kind)
+    order = an_order(kind)
     table, back = route_table(order, height, width), inverse_table(order, height, width)
     assert (np.take_along_axis(table, back, axis=1) == np.arange(table.shape[1])).all()
 
@@ -69,7 +120,7 @@ def steps(curve, width):
 @each_order
 @given(SIDES, SIDES)
 def test_orders_of_adjacent_steps_are_those_that_say_so(kind, height, width):
-    order = ORDERS.read(kind)
+    order = an_order(kind)
     if order.adjacent:
         for route in route_table(order, height, width):
             down, right = steps(route, width)
@@ -79,7 +130,7 @@ def test_orders_of_adjacent_steps_are_those_that_say_so(kind, height, width):
 @each_order
 @pytest.mark.parametrize("side", [1, 2, 3, 5, 8])
 def test_what_stands_for_an_order_on_a_small_map_runs_there(kind, side):
-    order, notes = ORDERS.read(kind).adapts_to(side)
+    order, notes = an_order(kind).adapts_to(side)
     check_table(order, side, side, False)
     assert all(isinstance(note, str) for note in notes)
 
@@ -157,7 +208,7 @@ def test_class_token_stands_in_the_middle():
 @each_order
 @given(SIDES, SIDES, ROLLS, ROLLS)
 def test_shift_in_the_table_equals_rolling_the_map(kind, height, width, down, right):
-    order = ORDERS.read(kind)
+    order = an_order(kind)
     tokens = np.arange(order.length((height, width)))  # padding is not rolled
     rolled, count = tokens.copy(), height * width
     rolled[:count] = np.roll(tokens[:count].reshape(height, width), (down, right), (0, 1)).ravel()

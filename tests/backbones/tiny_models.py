@@ -69,6 +69,12 @@ MIXERS: dict[str, dict] = {
         "merge": "attention",
         "shift": SHIFT,
     },
+    "routes": {
+        "kind": "ssm",
+        "order": {"kind": "routes", "routes": ["h", "h", "t_diag_flip", "random:5", "t_w3"]},
+        "merge": "mean",
+        "shift": SHIFT,
+    },
     "window_causal": {
         "kind": "ssm",
         "order": {"kind": "window", "routes": ["v", "w3", "w7_flip"]},
