@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -38,6 +39,11 @@ def _handle(operator: Any, convention: str) -> Callable[[list[Any], list[Any]], 
     return count
 
 
+def _attention(inputs: list[Any], outputs: list[Any]) -> int:
+    """Count the two products of softmax attention, which fvcore leaves out."""
+    return 2 * math.prod(get_shape(inputs[0])) * get_shape(inputs[1])[-2]
+
+
 def _count_nothing(inputs: list[Any], outputs: list[Any]) -> int:
     return 0
 
@@ -66,6 +72,7 @@ def count_flops(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the tracer's notes on constants
             analysis = FlopCountAnalysis(model, image)
+            analysis.set_op_handle("aten::scaled_dot_product_attention", _attention)
             for operator in operators():
                 analysis.set_op_handle(operator.graph_name, _handle(operator, convention))
             if convention == "macs":

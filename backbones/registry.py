@@ -70,7 +70,8 @@ class Registry:
             return value
         kind = data.get("kind")
         if not isinstance(kind, str) or kind not in self.places:
-            near = get_close_matches(str(kind), self.places, n=1, cutoff=0.5)
+            named = isinstance(kind, str)
+            near = get_close_matches(kind, self.places, n=1, cutoff=0.5) if named else []
             hint = f"did you mean {near[0]!r}?" if near else f"use {', '.join(self.places)}"
             said = f"no {self.what} {kind!r}" if "kind" in data else f"a {self.what} needs a kind"
             raise PydanticCustomError("unknown_kind", f"{said}; {hint}")
@@ -102,6 +103,9 @@ MIXERS = Registry(
         "gated_conv": "backbones.mixers.gated_conv:GatedConvConfig",
         "inverted_residual": "backbones.mixers.inverted_residual:InvertedResidualConfig",
         "local_conv": "backbones.mixers.local_conv:LocalConvConfig",
+        "attention": "backbones.mixers.attention:AttentionConfig",
+        "conv": "backbones.mixers.controls:ConvMixerConfig",
+        "identity": "backbones.mixers.controls:IdentityConfig",
     },
 )
 

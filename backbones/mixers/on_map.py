@@ -12,3 +12,11 @@ class OnMap(nn.Sequential):
         """Mix tokens. Shapes: (B, L, C) in and out, L = H * W."""
         x = super().forward(x.unflatten(1, grid).permute(0, 3, 1, 2))
         return x.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+class Unmixed(nn.Module):
+    """Leaves tokens as they are."""
+
+    def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Return the tokens. Shapes: (B, L, C) in and out."""
+        return x

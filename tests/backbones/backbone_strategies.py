@@ -84,7 +84,9 @@ def ssms(draw: st.DrawFn, class_token: bool = False) -> dict:
 @st.composite
 def blocks(draw: st.DrawFn, class_token: bool = False) -> dict:
     """A block of any mixer."""
-    kind = "ssm" if class_token else draw(st.sampled_from(["ssm", "ssm", "gated", "inverted"]))
+    kinds = ["ssm", "attention", "identity"]
+    kinds += [] if class_token else ["ssm", "gated", "inverted", "conv"]
+    kind = draw(st.sampled_from(kinds))
     if kind == "ssm":
         mixer = draw(ssms(class_token))
     elif kind == "gated":
@@ -94,8 +96,13 @@ def blocks(draw: st.DrawFn, class_token: bool = False) -> dict:
             "conv_ratio": draw(st.sampled_from([0.5, 1.0])),
             "kernel": draw(st.sampled_from([3, 7])),
         }
-    else:
+    elif kind == "attention":
+        window = None if class_token else draw(st.sampled_from([None, 1, 3, 4]))
+        mixer = {"kind": "attention", "head_dim": draw(st.sampled_from([2, 4])), "window": window}
+    elif kind == "inverted":
         mixer = {"kind": "inverted_residual", "expand": 2.0, "se_ratio": 0.25}
+    else:
+        mixer = {"kind": kind}
     return {
         "norm": draw(st.none() | NORMS),
         "mixer": mixer,

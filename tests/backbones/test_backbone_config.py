@@ -20,7 +20,7 @@ quick = settings(max_examples=50, deadline=None, suppress_health_check=list(Heal
 
 
 def ssm(**fields) -> BackboneConfig:
-    return with_mixer({"kind": "ssm", **fields})
+    return with_mixer({"kind": "ssm"} | fields)
 
 
 @given(backbones())
@@ -153,6 +153,8 @@ def test_presets_open_with_a_lab_note(name):
         ({"order": {"kind": "quadtree", "refine": 9}}, "refine 9 exceeds the 4 windows"),
         ({"expand": 0.01}, "leaves 0 inner channels; this mixer needs 1"),
         ({"order": "quadtree", "expand": 0.1}, "leaves 1 inner channels; this mixer needs 4"),
+        ({"kind": "attention", "head_dim": 5}, "width 16 is no multiple of head_dim 5"),
+        ({"kind": "conv", "kernel": 4}, "kernel 4 must be odd to keep the map's size; use 5"),
         ({"merge": "attention", "expand": 0.25}, "leaves 4 inner channels; this mixer needs 8"),
     ],
 )
@@ -161,7 +163,9 @@ def test_inconsistent_mixers_are_refused(mixer, message):
         ssm(**mixer)
 
 
-@pytest.mark.parametrize("mixer", ["gated_conv", "hilbert", "quadtree", "inverted_residual"])
+@pytest.mark.parametrize(
+    "mixer", ["gated_conv", "hilbert", "quadtree", "inverted_residual", "attention_in_windows"]
+)
 def test_a_class_token_needs_mixers_that_take_it(mixer):
     data = load_config("vim_tiny").to_dict()
     data["blocks"]["m"]["mixer"] = MIXERS[mixer]

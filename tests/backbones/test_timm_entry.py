@@ -210,6 +210,8 @@ EXPORTED = [
     "preset:efficient_vmamba_base",
     "mixer:quadtree_deep",
     "mixer:hilbert",
+    "mixer:attention_in_windows",
+    "mixer:routes",
 ]
 
 

@@ -109,6 +109,8 @@ MIXERS: dict[str, dict] = {
         "shift": SHIFT,
     },
     "gated_conv": {"kind": "gated_conv", "conv_ratio": 0.5},
+    "attention": {"kind": "attention", "head_dim": 8},
+    "attention_in_windows": {"kind": "attention", "head_dim": 4, "window": 5},
     "inverted_residual": {"kind": "inverted_residual"},
 }
 
