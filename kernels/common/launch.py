@@ -66,3 +66,17 @@ def power_of_two(value: int) -> int:
 def float32(tensor: Tensor | None) -> Tensor | None:
     """Return weights as the kernels read them."""
     return None if tensor is None else tensor.float().contiguous()
+
+
+def rows(tensor: Tensor) -> Tensor:
+    """Return a tensor whose rows have no gaps: itself, wherever its rows lie, or a copy."""
+    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
+
+
+def strides(tensor: Tensor) -> tuple[int, int, int]:
+    """Return how far apart images, routes and tokens lie; zero for what the routes share.
+
+    Shapes: (B, L, F) or (B, K, L, F).
+    """
+    *image, token, _ = tensor.stride()
+    return image[0], image[1] if len(image) == 2 else 0, token

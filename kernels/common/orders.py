@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from kernels.errors import KernelError
 
+CHECK_VARIABLE = "SCANNAS_CHECK_ORDERS"
 MERGES = ("sum", "mean", "none")
 
 
@@ -18,30 +21,40 @@ def check_merge(merge: str) -> None:
 
 
 def check_orders(orders: Tensor, *, tokens: int | None = None) -> None:
-    """Raise KernelError unless every row of an order table is a permutation of its tokens.
+    """Raise KernelError unless every row of an order table visits tokens once.
 
-    Shapes: orders (K, L) or (B, K, L), int32 or int64; orders[..., t] is the raster token that
-        a route visits at step t.
+    Shapes: orders (K, M) or (B, K, M), int32 or int64; orders[..., t] is the raster token that
+        a route visits at step t, of `tokens`; M = L, each row a permutation, where they are None.
     Raises: KernelError that names the first offending row.
 
-    Meant for the place where a table is made, once; the GPU backends do not repeat it per call.
+    Meant for the place where a table is made, once; the GPU backends do not repeat it per call,
+    unless SCANNAS_CHECK_ORDERS=1 is set, to find a bad table.
     """
     if orders.dtype not in (torch.int32, torch.int64):
         raise KernelError(f"orders has dtype {orders.dtype}; use int32 or int64")
     if orders.dim() not in (2, 3):
-        raise KernelError(f"orders has shape {tuple(orders.shape)}; expected (K, L) or (B, K, L)")
+        raise KernelError(f"orders has shape {tuple(orders.shape)}; expected (K, M) or (B, K, M)")
     length = orders.shape[-1]
-    if tokens is not None and length != tokens:
-        raise KernelError(f"orders visits {length} tokens a route; expected {tokens}")
-    rows = orders.reshape(-1, length).to(torch.int64)
-    raster = torch.arange(length, device=orders.device)
-    wrong = (rows.sort(dim=1).values != raster).any(dim=1)
+    tokens = length if tokens is None else tokens
+    check_steps(length, tokens)
+    rows = orders.reshape(-1, length).to(torch.int64).sort(dim=1).values
+    wrong = (rows[:, 0] < 0) | (rows[:, -1] >= tokens) | (rows.diff(dim=1) == 0).any(dim=1)
     if bool(wrong.any()):
-        raise_bad_row(int(wrong.nonzero()[0]), length)
+        raise_bad_row(int(wrong.nonzero()[0]), length, tokens)
 
 
-def raise_bad_row(row: int, tokens: int) -> None:
+def check_steps(steps: int, tokens: int) -> None:
+    """Raise KernelError where a route has more steps than there are tokens."""
+    if steps > tokens:
+        raise KernelError(f"orders visits {steps} tokens a route; there are {tokens}")
+
+
+def raise_bad_row(row: int, steps: int, tokens: int) -> None:
     """Raise the KernelError that names a row of an order table."""
+    if steps < tokens:
+        raise KernelError(
+            f"orders row {row} visits a token twice, or one that is not in 0..{tokens - 1}"
+        )
     raise KernelError(
         f"orders row {row} is not a permutation of 0..{tokens - 1}; "
         "each route must visit every token once"
@@ -49,28 +62,39 @@ def raise_bad_row(row: int, tokens: int) -> None:
 
 
 def full_orders(orders: Tensor | None, like: Tensor) -> Tensor:
-    """Expand an order table to (B, K, L), int64; raster order where there is none.
+    """Expand an order table to (B, K, M), int64; raster order where there is none.
 
     Shapes: like (B, K, L, F).
-    Raises: KernelError when a row of a table on the CPU is not a permutation: to look at one on
-        a GPU would stall it.
+    Raises: KernelError when a row of a table on the CPU visits a token twice.
     """
     batch, routes, tokens, _ = like.shape
     if orders is None:
         return torch.arange(tokens, device=like.device).expand(batch, routes, tokens)
     if orders.device.type == "cpu":
-        check_orders(orders)
-    return orders.to(torch.int64).expand(batch, routes, tokens)
+        check_orders(orders, tokens=tokens)
+    check_on_device(orders, tokens)
+    return orders.to(torch.int64).expand(batch, routes, -1)
+
+
+def check_on_device(orders: Tensor, tokens: int) -> None:
+    """Check a table that is not on the CPU where SCANNAS_CHECK_ORDERS=1 asks for it.
+
+    Not by default: to look at it would stall the device at every call.
+    """
+    asked = os.environ.get(CHECK_VARIABLE, "0") == "1"
+    if asked and orders.device.type not in ("cpu", "meta"):
+        check_orders(orders, tokens=tokens)
 
 
 def visit(tensor: Tensor, order: Tensor) -> Tensor:
-    """Put raster tokens (B, K, L, F) into the order (B, K, L) in which a route visits them."""
-    return tensor.gather(2, order.unsqueeze(-1).expand_as(tensor))
+    """Put raster tokens (B, K, L, F) into the order (B, K, M) in which a route visits them."""
+    return tensor.gather(2, order.unsqueeze(-1).expand(-1, -1, -1, tensor.shape[-1]))
 
 
-def unvisit(tensor: Tensor, order: Tensor) -> Tensor:
-    """Put tokens (B, K, L, F) in the order of a route back into raster order."""
-    return torch.zeros_like(tensor).scatter(2, order.unsqueeze(-1).expand_as(tensor), tensor)
+def unvisit(tensor: Tensor, order: Tensor, tokens: int) -> Tensor:
+    """Put tokens (B, K, M, F) of a route back into raster order; those not visited are zero."""
+    whole = tensor.new_zeros(*tensor.shape[:2], tokens, tensor.shape[3])
+    return whole.scatter(2, order.unsqueeze(-1).expand_as(tensor), tensor)
 
 
 def merge_routes(y: Tensor, merge: str) -> Tensor:

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from kernels.common.orders import check_merge, check_steps
+
 
 class ScanCall(NamedTuple):
     """The arguments of one `cross_scan`.
@@ -29,6 +31,16 @@ class ScanCall(NamedTuple):
     def sizes(self) -> tuple[int, int, int, int]:
         """Return K, L, D and N."""
         return (*self.delta.shape[1:], self.A.shape[2])
+
+    @property
+    def steps(self) -> int:
+        """Return M, the tokens that a route visits."""
+        return self.delta.shape[2] if self.orders is None else self.orders.shape[-1]
+
+    @property
+    def is_partial(self) -> bool:
+        """Say whether a route may leave tokens out."""
+        return self.steps < self.delta.shape[2]
 
     @property
     def merged(self) -> bool:
@@ -60,8 +72,14 @@ AXES = {
     "D": ("K D",),
     "delta_bias": ("K D",),
     "z": ("B L D",),
-    "orders": ("K L", "B K L"),
+    "orders": ("K M", "B K M"),
 }
+
+
+def check(call: ScanCall) -> None:
+    """Raise KernelError for what the axes cannot say."""
+    check_merge(call.merge)
+    check_steps(call.steps, call.delta.shape[2])
 
 
 def result_shape(call: ScanCall) -> tuple[int, ...]:

@@ -28,6 +28,7 @@ class ScanShape:
     softplus: bool = True
     skip: bool = True
     bias: bool = True
+    steps: int | None = None
     seed: int = 0
 
     @property
@@ -40,6 +41,7 @@ class ScanShape:
             ("nosoftplus", not self.softplus),
             ("noskip", not self.skip),
             ("nobias", not self.bias),
+            (f"M{self.steps}", self.steps is not None),
         ]
         return "-".join([sizes, *(name for name, on in flags if on)])
 
@@ -74,7 +76,8 @@ def make_problem(shape: ScanShape) -> Problem:
     if shape.orders != "raster":
         rows = B * K if shape.orders == "per-sample" else K
         table = torch.stack([torch.randperm(L, generator=generator) for _ in range(rows)])
-        orders = table.view(B, K, L) if shape.orders == "per-sample" else table
+        table = table[:, : shape.steps]
+        orders = table.unflatten(0, (B, K)) if shape.orders == "per-sample" else table
         orders = orders.to(torch.int32)
     grad_y = draw(B, K, L, D) if shape.merge == "none" else draw(B, L, D)
     call = ScanCall(**tensors, orders=orders, delta_softplus=shape.softplus, merge=shape.merge)
@@ -85,16 +88,20 @@ CASES = (
     ScanShape(B=2, K=2, L=49, D=70, N=1),
     ScanShape(B=2, K=2, L=17, D=64, N=2, merge="mean", orders="per-sample"),
     ScanShape(B=1, K=3, L=33, D=24, N=4, merge="none", route_inputs=True),
+    ScanShape(B=2, K=3, L=37, D=33, N=3, merge="mean", steps=18),
     ScanShape(B=2, K=1, L=31, D=129, N=8, orders="raster", gated=False),
     ScanShape(B=2, K=4, L=16, D=48, N=16, orders="per-sample", route_inputs=True),
     ScanShape(B=3, K=2, L=15, D=7, N=16, skip=False, bias=False, softplus=False),
     ScanShape(B=1, K=1, L=1, D=1, N=1, orders="raster"),
     ScanShape(B=2, K=2, L=65, D=33, N=5, merge="none", softplus=False),
+    ScanShape(B=2, K=1, L=20, D=9, N=1, orders="per-sample", steps=17),
+    ScanShape(B=1, K=2, L=9, D=65, N=2, merge="none", route_inputs=True, steps=4),
     ScanShape(B=1, K=2, L=100, D=96, N=64, merge="mean", gated=False, skip=False),
 )
 TINY = (
     *(ScanShape(B=2, K=2, L=3, D=2, N=2, merge=merge) for merge in ("sum", "mean")),
     ScanShape(B=2, K=2, L=3, D=2, N=2, merge="none", route_inputs=True, orders="per-sample"),
+    ScanShape(B=1, K=2, L=4, D=2, N=2, steps=3),
     ScanShape(B=1, K=1, L=4, D=3, N=2, gated=False, softplus=False, skip=False, bias=False),
 )
 COUNTED = ScanShape(gated=False)

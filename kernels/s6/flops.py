@@ -30,4 +30,6 @@ def count(shapes: Mapping[str, Any], convention: str) -> int:
     """Count the operations of a call from the shapes of its arguments, None where absent."""
     batch, routes, tokens, inner = shapes["delta"]
     state, gated = shapes["A"][2], shapes["z"] is not None
+    if shapes["orders"] is not None:
+        tokens = shapes["orders"][-1]
     return batch * scan_flops(tokens, inner, state, routes, convention, gated)

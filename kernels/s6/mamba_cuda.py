@@ -30,8 +30,8 @@ EXTENSION_CHUNK = 2048
 
 def kept(call: ScanCall) -> list[tuple[tuple[int, ...], torch.dtype]]:
     """Return what the extension keeps for its backward, and y before its gate."""
-    batch, (routes, tokens, inner, state) = len(call.delta), call.sizes
-    states = (batch, routes * inner, -(-tokens // EXTENSION_CHUNK), 2 * state)
+    batch, (routes, _, inner, state) = len(call.delta), call.sizes
+    states = (batch, routes * inner, -(-call.steps // EXTENSION_CHUNK), 2 * state)
     ungated = result_shape(call) if call.z is not None else (0,)
     return [(states, torch.float32), (ungated, call.x.dtype)]
 
@@ -43,6 +43,7 @@ class _ChannelsFirst:
         x, delta, D, bias = call.x, call.delta, call.D, call.delta_bias
         self.batch, self.tokens = delta.shape[0], delta.shape[2]
         self.order = full_orders(call.orders, delta)
+        self.steps = self.order.shape[2]
         routed = x if call.x_per_route else x.unsqueeze(1).expand_as(delta)
         B, C = self.groups(call.B.to(x.dtype)), self.groups(call.C.to(x.dtype))
         self.arguments = (
@@ -66,8 +67,8 @@ class _ChannelsFirst:
 
     def tokens_of(self, tensor: Tensor, routes: int) -> Tensor:
         """Turn visited tokens (B, K F, L) or (B, K, F, L) back into raster ones (B, K, L, F)."""
-        visited = tensor.reshape(self.batch, routes, -1, self.tokens).transpose(2, 3)
-        return unvisit(visited.contiguous(), self.order)
+        visited = tensor.reshape(self.batch, routes, -1, self.steps).transpose(2, 3)
+        return unvisit(visited.contiguous(), self.order, self.tokens)
 
 
 def forward(call: ScanCall, save: bool) -> tuple[Tensor, Tensor, Tensor]:

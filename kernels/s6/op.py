@@ -6,9 +6,8 @@ from torch import Tensor
 
 from kernels.common.dispatch import define, run
 from kernels.common.operators import Backend, Operator
-from kernels.common.orders import check_merge
 from kernels.errors import KernelError
-from kernels.s6.call import AXES, ScanCall, result_shape
+from kernels.s6.call import AXES, ScanCall, check, result_shape
 from kernels.s6.flops import count
 
 OPERATOR = define(
@@ -16,7 +15,7 @@ OPERATOR = define(
         name="cross_scan",
         call=ScanCall,
         axes=AXES,
-        check=lambda call: check_merge(call.merge),
+        check=check,
         result=result_shape,
         state=lambda call: call.A.shape[2],
         kept=("states", "ungated"),
@@ -102,14 +101,15 @@ def cross_scan(
     Shapes: x (B, L, D) shared by the routes, or (B, K, L, D), one input a route;
         delta (B, K, L, D) and B, C (B, K, L, N), all in raster order of tokens;
         A (K, D, N), the negative matrix itself; D, delta_bias (K, D); z (B, L, D);
-        orders (K, L), or (B, K, L) where each image has its own: orders[k, t] is the raster
-        token that route k visits at step t; None is raster order for every route.
+        orders (K, M), or (B, K, M) where each image has its own: orders[k, t] is the raster
+        token that route k visits at step t, M <= L of them, each once; a route adds nothing to a
+        token where it does not come. None is raster order for every route.
         The result is (B, L, D) for merge 'sum' and 'mean', (B, K, L, D) for 'none', and
         gated by silu(z) per token.
     Units: the result has the dtype of x; the state is float32, or float64 on the reference.
     Raises: KernelError for shapes that do not fit, a backend that cannot run the call, and,
-        on the CPU backends, for a row of orders that is no permutation (`check_orders`
-        elsewhere: it would cost a GPU call its asynchrony).
+        on the CPU backends, for a row of orders that visits a token twice (elsewhere it would
+        cost a call its asynchrony: `check_orders`, or SCANNAS_CHECK_ORDERS=1).
     Source: `kernels.s6.reference`, which is the specification.
     """
     call = ScanCall(x, delta, A, B, C, D, z, delta_bias, orders, delta_softplus, merge)

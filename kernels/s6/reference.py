@@ -1,12 +1,13 @@
 """The scan in plain PyTorch: the specification that every backend is tested against.
 
-One route k of one image visits its tokens in the order p = orders[k]. With a step size
-d_t = softplus(delta[p_t] + bias), a state h (D, N) and h_0 = 0:
+One route k of one image visits tokens in the order p = orders[k], all or some, each once. With a
+step size d_t = softplus(delta[p_t] + bias), a state h (D, N) and h_0 = 0:
 
     h_t    = exp(d_t A) h_{t-1} + d_t u[p_t] B[p_t]
     y[p_t] = C[p_t] . h_t + D u[p_t]
 
-The routes are then summed or averaged per raster token, and gated by silu(z). The state is
+y is zero where the route does not come. The routes are then summed or averaged per raster token,
+and gated by silu(z). The state is
 float32, or float64 where the input is. Never divides by a decay, so no exponent overflows.
 
 Source: selective SSM (S6) of Gu and Dao, Mamba, arXiv 2312.00752, algorithm 2, with the
@@ -44,7 +45,7 @@ def _in_visit_order(call: ScanCall, order: Tensor) -> list[Tensor]:
 def scan(call: ScanCall) -> Tensor:
     """Run the scan one token at a time; differentiable by autograd.
 
-    Raises: KernelError when a row of orders is not a permutation.
+    Raises: KernelError when a row of orders visits a token twice.
     """
     order = full_orders(call.orders, call.delta)
     u, d, b, c = _in_visit_order(call, order)
@@ -58,7 +59,7 @@ def scan(call: ScanCall) -> Tensor:
     y = torch.stack(steps, dim=2)
     if call.D is not None:
         y = y + call.D.to(d.dtype).unsqueeze(1) * u
-    y = merge_routes(unvisit(y, order), call.merge)
+    y = merge_routes(unvisit(y, order, call.delta.shape[2]), call.merge)
     return gate_tokens(y, call.z).to(call.x.dtype)
 
 
@@ -99,13 +100,14 @@ def backward(
         grad_u = torch.addcmul(grad_u, g, call.D.to(d.dtype).unsqueeze(1))
     if call.delta_softplus:
         grad_d = grad_d * torch.sigmoid(raw)
-    grad_x = unvisit(grad_u, order)
+    tokens = call.delta.shape[2]
+    grad_x = unvisit(grad_u, order, tokens)
     return {
         "x": grad_x if call.x_per_route else grad_x.sum(1),
-        "delta": unvisit(grad_d, order),
+        "delta": unvisit(grad_d, order, tokens),
         "A": grad_A,
-        "B": unvisit(grad_b, order),
-        "C": unvisit(grad_c, order),
+        "B": unvisit(grad_b, order, tokens),
+        "C": unvisit(grad_c, order, tokens),
         "D": grad_D,
         "z": grad_z,
         "delta_bias": grad_d.sum((0, 2)),

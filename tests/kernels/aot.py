@@ -47,7 +47,7 @@ def compile_kernel(
         attrs={  # What a launch finds out by itself of pointers, and of widths such as 192.
             place[name]: [["tt.divisibility", 16]]
             for name, kind in signature.items()
-            if kind.startswith("*") or name == "inner"
+            if kind.startswith("*") or name in ("inner", "x_step", "d_step", "z_step")
         },
     )
     options = {"num_warps": 1, "num_stages": 1, "enable_fp_fusion": True} | options
@@ -91,29 +91,28 @@ FLOAT_POINTERS = (
     "A D bias partial states starts scratch grad_x_sum grad_A grad_B grad_C grad_D grad_bias "
     "source weights ends sums"
 )
-INTEGERS = "batch routes tokens inner state programs blocks segments segment_tokens pieces"
+INTEGERS = "batch routes tokens steps inner state programs blocks segments segment_tokens pieces"
+STRIDES = [f"{tensor}_{axis}" for tensor in "xdbcswz" for axis in ("b", "k", "step")]
 
 
 def types_of(direction: str, dtype: str) -> dict[str, str]:
     """Return the types of the run-time arguments of a kernel."""
     types = dict.fromkeys(FLOAT_POINTERS.split(), "*fp32") | {"orders": "*i32", "scale": "fp32"}
     types |= dict.fromkeys(POINTERS[direction].split(), f"*{dtype}")
-    return types | dict.fromkeys(INTEGERS.split(), "i32")
+    return types | dict.fromkeys([*INTEGERS.split(), *STRIDES], "i32")
 
 
 def forward_constants(N: int, BD: int, U: int, **changes) -> dict:
     """Return the compile-time arguments of the forward, as training a VMamba needs them."""
-    constants = dict.fromkeys(
-        ("X_PER_ROUTE", "ORDERS_PER_IMAGE", "GATED", "LOOP", "SEGMENTED"), False
+    constants = dict.fromkeys(("ORDERS_PER_IMAGE", "GATED", "LOOP", "SEGMENTED"), False)
+    constants |= dict.fromkeys(
+        ("SOFTPLUS", "HAS_D", "HAS_BIAS", "MERGED", "FAST", "SAVE", "ROWS", "PAIRS"), True
     )
-    constants |= dict.fromkeys(("SOFTPLUS", "HAS_D", "HAS_BIAS", "MERGED", "FAST", "SAVE"), True)
     return constants | {"MERGE_LATER": True, "N": N, "BD": BD, "U": U} | changes
 
 
 def backward_constants(N: int, BD: int, U: int, **changes) -> dict:
     """Return the compile-time arguments of the backward, as training a VMamba needs them."""
-    constants = dict.fromkeys(
-        ("X_PER_ROUTE", "Y_PER_ROUTE", "ORDERS_PER_IMAGE", "LOOP", "SEGMENTED"), False
-    )
-    constants |= dict.fromkeys(("SOFTPLUS", "HAS_D", "HAS_BIAS", "FAST"), True)
+    constants = dict.fromkeys(("Y_PER_ROUTE", "ORDERS_PER_IMAGE", "LOOP", "SEGMENTED"), False)
+    constants |= dict.fromkeys(("SOFTPLUS", "HAS_D", "HAS_BIAS", "FAST", "ROWS", "PAIRS"), True)
     return constants | {"N": power_of_two(N), "BD": BD, "U": U} | changes

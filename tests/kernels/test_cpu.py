@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from kernels import KernelError, cross_scan
 from kernels.common import compiled, threads
 from kernels.common.conformance import run
+from kernels.s6 import cpu as backend
 from kernels.s6.cases import CASES, ScanShape, make_problem
 
 
@@ -34,6 +35,37 @@ def test_strided_inputs_give_the_same_bits():
     assert torch.equal(y, expected["y"])
     for name, gradient in zip(strided, gradients):
         assert torch.equal(gradient, expected[f"grad_{name}"]), name
+
+
+def test_rows_apart_are_read_where_they_lie(monkeypatch):
+    """As a mixer hands them over: halves and thirds of one projection, routes that share."""
+    problem = make_problem(ScanShape(B=2, K=2, L=9, D=20, N=4)).to("cpu", torch.float32)
+    call = problem.call
+    wide = torch.cat([call.x, call.z], -1)
+    steps = torch.cat([call.B, call.C], -1)
+    x, z = wide.chunk(2, -1)
+    B, C = steps.chunk(2, -1)
+    delta = call.delta[:, :1].expand(-1, 2, -1, -1)
+    apart = call._replace(x=x, z=z, B=B, C=C, delta=delta)
+    near = apart._replace(**{name: t.contiguous() for name, t in apart._asdict().items()
+                             if torch.is_tensor(t)})  # fmt: skip
+    assert not any(t.is_contiguous() for t in (x, z, B, C, delta))
+    expected, *kept = backend.forward(near, True)
+    gradients = backend.backward(near, problem.grad_y, *kept)
+    grad_y, copies = problem.grad_y, []
+    real = torch.Tensor.contiguous
+
+    def contiguous(tensor, *args, **kwargs):
+        if not tensor.is_contiguous() and tensor.numel() > call.A.numel():
+            copies.append(tuple(tensor.shape))
+        return real(tensor, *args, **kwargs)
+
+    monkeypatch.setattr(torch.Tensor, "contiguous", contiguous)
+    y, *kept = backend.forward(apart, True)
+    found = backend.backward(apart, grad_y, *kept)
+    assert copies == []
+    assert torch.equal(y, expected)
+    assert all(torch.equal(found[name], gradients[name]) for name in gradients)
 
 
 def test_expanded_route_input_and_gradient_are_read_right():
@@ -171,7 +203,7 @@ import numpy as np
 from kernels.common import compiled, lanes
 from kernels.s6.cpu import forward_pass as forward
 orders = np.arange(3, dtype=np.int32)
-forward.first_bad_order(orders, 1, 3)
+forward.first_bad_order(orders, 1, 3, 3)
 hits = sum(forward.first_bad_order.stats.cache_hits.values())
 print(hits)
 """

@@ -163,8 +163,10 @@ def test_wrong_shape_is_named_with_what_was_expected(sizes, message):
 
 def test_other_wrong_arguments_are_named():
     t = make_problem(ScanShape()).to("cpu", torch.float32).tensors
-    with pytest.raises(KernelError, match=r"orders has shape \(2, 8\); expected \(K, L\)"):
-        cross_scan(**t, orders=torch.zeros(2, 8, dtype=torch.int32))
+    with pytest.raises(KernelError, match=r"orders has shape \(3, 9\); expected \(K, M\)"):
+        cross_scan(**t, orders=torch.zeros(3, 9, dtype=torch.int32))
+    with pytest.raises(KernelError, match="orders visits 10 tokens a route; there are 9"):
+        cross_scan(**t, orders=torch.zeros(2, 10, dtype=torch.int32))
     with pytest.raises(KernelError, match=r"orders has dtype torch\.float32; use int32 or int64"):
         cross_scan(**t, orders=torch.zeros(2, 9))
     with pytest.raises(KernelError, match="merge 'max' is unknown; use one of sum, mean, none"):

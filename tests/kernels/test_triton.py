@@ -94,7 +94,7 @@ def test_backward_of_few_states_compiles_without_spilling(N):
     "changes",
     [
         {"LOOP": True, "MERGE_LATER": False, "GATED": True},
-        {"SEGMENTED": True, "ORDERS_PER_IMAGE": True, "X_PER_ROUTE": True},
+        {"SEGMENTED": True, "ORDERS_PER_IMAGE": True},
         {"MERGED": False, "MERGE_LATER": False, "GATED": True, "SAVE": False, "HAS_D": False},
         {"SOFTPLUS": False, "HAS_BIAS": False},
     ],
@@ -111,7 +111,7 @@ def test_every_option_of_the_forward_compiles(changes):
     "changes",
     [
         {"LOOP": True, "ORDERS_PER_IMAGE": True},
-        {"SEGMENTED": True, "X_PER_ROUTE": True, "Y_PER_ROUTE": True},
+        {"SEGMENTED": True, "Y_PER_ROUTE": True},
         {"SOFTPLUS": False, "HAS_D": False, "HAS_BIAS": False},
     ],
     ids=lambda c: "-".join(c),
@@ -125,7 +125,7 @@ def test_every_option_of_the_backward_compiles(changes):
 
 def test_helper_kernels_compile():
     shared = {"FAST": True}
-    summary = dict.fromkeys(("PER_ROUTE", "ORDERS_PER_IMAGE", "SOFTPLUS", "HAS_BIAS"), True)
+    summary = dict.fromkeys(("ORDERS_PER_IMAGE", "SOFTPLUS", "HAS_BIAS"), True)
     types = types_of("forward", "fp32")
     for reverse in (False, True):
         constants = shared | summary | {"N": 4, "BD": 64, "U": 4, "REVERSE": reverse}

@@ -36,6 +36,23 @@ def _flat(tensor: Tensor) -> np.ndarray:
     return tensor.detach().to(torch.float32).contiguous().view(-1).numpy()
 
 
+def _rows(tensor: Tensor | None) -> tuple[np.ndarray, list[int]]:
+    """View rows of float32 as one flat array, and say how far apart they lie.
+
+    Shapes: (B, L, F) or (B, K, L, F). Copied only where a row itself has gaps, or another dtype.
+    Returns the array, from the first row on, and the strides of images, routes and tokens.
+    """
+    if tensor is None:
+        return np.empty(0, np.float32), [0, 0, 0]
+    tensor = tensor.detach().to(torch.float32)
+    if tensor.stride(-1) != 1 or tensor.numel() == 0:
+        tensor = tensor.contiguous()
+    lead = list(tensor.stride()[:-1])
+    extent = 1 + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride()))
+    flat = tensor.as_strided((extent,), (1,)) if tensor.numel() else tensor.reshape(-1)
+    return flat.numpy(), lead if len(lead) == 3 else [lead[0], 0, lead[1]]
+
+
 def _flat_or_zeros(tensor: Tensor | None, like: Tensor) -> np.ndarray:
     return np.zeros(like.numel(), np.float32) if tensor is None else _flat(tensor)
 
@@ -49,38 +66,44 @@ def _orders(call: ScanCall) -> np.ndarray:
     if call.orders is None:
         return torch.arange(tokens, dtype=torch.int32).repeat(routes).numpy()
     orders = call.orders.to(torch.int32).contiguous().view(-1).numpy()
-    bad = first_bad_order(orders, orders.size // tokens, tokens)
+    bad = first_bad_order(orders, orders.size // call.steps, call.steps, tokens)
     if bad >= 0:
-        raise_bad_row(bad, tokens)
+        raise_bad_row(bad, call.steps, tokens)
     return orders
 
 
-def _inputs(call: ScanCall) -> list[np.ndarray]:
-    """Return x, delta, A (K, N, D), B, C, D and bias as the kernels take them."""
+def _inputs(call: ScanCall) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """Return x, delta, A (K, N, D), B, C, D and bias as the kernels take them; z; strides."""
+    rows, strides = zip(*(_rows(t) for t in (call.x, call.delta, call.B, call.C, call.z)))
+    x, delta, B, C, z = rows
     per_channel = call.A[:, :, 0]
-    return [
-        *(_flat(t) for t in (call.x, call.delta, call.A.detach().transpose(1, 2), call.B, call.C)),
-        _flat_or_zeros(call.D, per_channel),
-        _flat_or_zeros(call.delta_bias, per_channel),
-    ]
+    D, bias = (_flat_or_zeros(t, per_channel) for t in (call.D, call.delta_bias))
+    inputs = [x, delta, _flat(call.A.detach().transpose(1, 2)), B, C, D, bias]
+    return inputs, z, np.array(strides, np.int64).reshape(-1)
 
 
 def _options(call: ScanCall) -> tuple[Any, ...]:
     """Return sizes and switches that forward and backward share."""
-    switches = (call.x_per_route, call.orders_per_image, bool(call.delta_softplus), call.merged)
-    return *call.sizes, *switches, np.float32(call.scale)
+    switches = (call.orders_per_image, bool(call.delta_softplus), call.merged)
+    return *call.sizes, call.steps, *switches, np.float32(call.scale)
+
+
+def _new(call: ScanCall, *shape: int) -> Tensor:
+    """Allocate what is written token by token: zeros where routes leave tokens out."""
+    make = torch.zeros if call.is_partial else torch.empty
+    return make(shape, dtype=torch.float32)
 
 
 def _tasks(call: ScanCall) -> tuple[int, int]:
     """Return the tasks of a scan, and its token-states."""
     tasks = call.delta.shape[0] * -(-call.delta.shape[3] // BLOCK)
-    return tasks, call.delta.numel() * call.A.shape[2]
+    return tasks, call.delta.numel() * call.A.shape[2] * call.steps // call.delta.shape[2]
 
 
 def kept(call: ScanCall) -> list[tuple[tuple[int, ...], torch.dtype]]:
     """Return what the forward leaves: a state before every chunk, and y before its gate."""
-    routes, tokens, inner, state = call.sizes
-    states = (call.delta.shape[0], routes, -(-tokens // CHUNK), state, inner)
+    routes, _, inner, state = call.sizes
+    states = (call.delta.shape[0], routes, -(-call.steps // CHUNK), state, inner)
     ungated = result_shape(call) if call.z is not None else (0,)
     return [(states, torch.float32), (ungated, call.x.dtype)]
 
@@ -88,16 +111,16 @@ def kept(call: ScanCall) -> list[tuple[tuple[int, ...], torch.dtype]]:
 def forward(call: ScanCall, save: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Run the scan; return y, the states kept for the backward, and y before its gate.
 
-    Raises: KernelError when a row of orders is not a permutation.
+    Raises: KernelError when a row of orders visits a token twice.
     """
-    y = torch.empty(result_shape(call), dtype=torch.float32)
+    y = _new(call, *result_shape(call))
     (states_shape, _), (ungated_shape, _) = kept(call)
     states = torch.empty(states_shape if save else (0,), dtype=torch.float32)
     ungated = torch.empty(ungated_shape if save else (0,), dtype=torch.float32)
-    gate = np.empty(0, np.float32) if call.z is None else _flat(call.z)
+    inputs, gate, strides = _inputs(call)
     _run(
-        forward_tasks, *_tasks(call), *_inputs(call), gate, _orders(call),
-        y.view(-1).numpy(), ungated.view(-1).numpy(), states.view(-1).numpy(),
+        forward_tasks, *_tasks(call), *inputs, gate, _orders(call),
+        y.view(-1).numpy(), ungated.view(-1).numpy(), states.view(-1).numpy(), strides,
         *_options(call), call.z is not None, save,
     )  # fmt: skip
     return y.to(call.x.dtype), states, ungated.to(call.x.dtype)
@@ -109,25 +132,25 @@ def backward(
     """Return the gradients of the scan from the states that the forward kept."""
     batch, (routes, tokens, inner, state) = len(call.delta), call.sizes
     grad, grad_z = _flat(grad_y), None
+    inputs, gate, strides = _inputs(call)
     if call.z is not None:
         given, grad = grad, np.empty(grad.size, np.float32)
         grad_z = torch.empty(call.z.shape, dtype=torch.float32)
         _run(
             ungate_rows, batch, grad.size,
-            given, _flat(ungated), _flat(call.z), grad, grad_z.view(-1).numpy(),
+            given, _flat(ungated), gate, grad, grad_z.view(-1).numpy(), strides[-3:],
             tokens if call.merged else routes * tokens, tokens, inner,
         )  # fmt: skip
     per_token = (-(-inner // BLOCK), batch, routes, tokens, state)
-    grad_x = torch.empty(call.x.shape, dtype=torch.float32)
-    grad_delta = torch.empty(call.delta.shape, dtype=torch.float32)
+    grad_x, grad_delta = _new(call, *call.x.shape), _new(call, *call.delta.shape)
     grad_A = np.empty((batch, routes, state, inner), np.float32)
-    grad_B, grad_C = np.empty(per_token, np.float32), np.empty(per_token, np.float32)
+    grad_B, grad_C = _new(call, *per_token).numpy(), _new(call, *per_token).numpy()
     grad_D, grad_bias = (np.empty((batch, routes, inner), np.float32) for _ in range(2))
     _run(
-        backward_tasks, *_tasks(call), grad, *_inputs(call), _orders(call),
+        backward_tasks, *_tasks(call), grad, *inputs, _orders(call),
         states.view(-1).numpy(), grad_x.view(-1).numpy(), grad_delta.view(-1).numpy(),
         grad_A.reshape(-1), grad_B.reshape(-1), grad_C.reshape(-1),
-        grad_D.reshape(-1), grad_bias.reshape(-1),
+        grad_D.reshape(-1), grad_bias.reshape(-1), strides,
         batch, *_options(call),
     )  # fmt: skip
     return {

@@ -20,19 +20,19 @@ ZERO, ONE = np.float32(0.0), np.float32(1.0)
 
 
 @kernel
-def ungate_rows(start, stop, grad_y, ungated, z, grad, grad_z, rows, tokens, inner):  # type: ignore[no-untyped-def]
+def ungate_rows(start, stop, grad_y, ungated, z, grad, grad_z, strides, rows, tokens, inner):  # type: ignore[no-untyped-def]
     """Take the gate out of the gradients of images start..stop - 1: y = ungated * silu(z).
 
     Not left to torch, whose bits depend on where a thread's share of a tensor ends.
 
-    Shapes, flattened: z, grad_z (B, L, D); the others (B, L, D), or (B, K, L, D) where rows,
-    their number an image, is K L.
+    Shapes, flattened: grad_z (B, L, D); z rows by strides; the others (B, L, D), or (B, K, L, D)
+    where rows, their number an image, is K L.
     """
     for b in range(start, stop):
         for t in range(tokens):
             for c in range(0, inner, LANES):
                 left, at_z = inner - c, (b * tokens + t) * inner + c
-                gate = load(z, at_z, left)
+                gate = load(z, b * strides[0] + t * strides[2] + c, left)
                 sigmoid = sigmoid_lanes(gate)
                 slope = sigmoid * (splat(ONE) + gate * (splat(ONE) - sigmoid))
                 total = splat(ZERO)
@@ -69,7 +69,7 @@ def _retreat(  # type: ignore[no-untyped-def]
 
 @inlined
 def _full_block(  # type: ignore[no-untyped-def]
-    n, length, step, route, partial, state, B, C, orders, grad_B, grad_C,
+    n, length, step, b_route, b_step, c_route, c_step, partial, state, B, C, orders, grad_B, grad_C,
     A_block, sum_A, carried, h, decay, d2, du, g, to_drive, to_step,
 ):  # fmt: skip
     """Run one state of a whole block over a chunk and back, its four vectors in registers."""
@@ -80,7 +80,7 @@ def _full_block(  # type: ignore[no-untyped-def]
     h0, h1, h2, h3 = read(h, i0), read(h, i1), read(h, i2), read(h, i3)
     for t in range(length):
         token = np.int64(orders[step + t])
-        b_n = splat(B[(route + token) * state + n])
+        b_n = splat(B[b_route + token * b_step + n])
         at = t * BLOCK
         h0, s0 = _advance(r0, b_n, h0, at, h, decay, d2, du, g)
         h1, s1 = _advance(r1, b_n, h1, at + i1, h, decay, d2, du, g)
@@ -93,8 +93,8 @@ def _full_block(  # type: ignore[no-untyped-def]
     a2, a3 = read(sum_A, at_n + i2), read(sum_A, at_n + i3)
     for t in range(length - 1, -1, -1):
         token = np.int64(orders[step + t])
-        b_n = splat(B[(route + token) * state + n])
-        c_n = splat(C[(route + token) * state + n])
+        b_n = splat(B[b_route + token * b_step + n])
+        c_n = splat(C[c_route + token * c_step + n])
         at = t * BLOCK
         c0, a0, s0 = _retreat(r0, b_n, c_n, c0, a0, at, h, decay, d2, du, g, to_drive, to_step)
         c1, a1, s1 = _retreat(r1, b_n, c_n, c1, a1, at + i1, h, decay, d2, du, g, to_drive, to_step)
@@ -114,18 +114,25 @@ def _full_block(  # type: ignore[no-untyped-def]
 @kernel
 def backward_tasks(  # type: ignore[no-untyped-def]
     start, stop, grad_y, x, delta, A, B, C, D, bias, orders, states,
-    grad_x, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_bias,
-    batch, routes, tokens, inner, state,
-    x_per_route, orders_per_image, softplus, merged, scale,
+    grad_x, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_bias, strides,
+    batch, routes, tokens, inner, state, steps,
+    orders_per_image, softplus, merged, scale,
 ):  # fmt: skip
     """Run the tasks start..stop - 1.
 
-    Shapes, flattened: inputs as in the forward; grad_y as y before its gate; grad_x as x,
-    grad_delta as delta; grad_A (B, K, N, D); grad_B, grad_C (blocks, B, K, L, N); grad_D and
-    grad_bias (B, K, D).
+    Shapes, flattened: inputs as in the forward; grad_y as y before its gate; grad_x (B, L, D), or
+    (B, K, L, D) where strides tell the routes of x apart; grad_delta (B, K, L, D), both and
+    grad_B, grad_C (blocks, B, K, L, N) zero where routes leave tokens out; grad_A (B, K, N, D);
+    grad_D and grad_bias (B, K, D).
     """
     blocks = (inner + BLOCK - 1) // BLOCK
-    chunks = (tokens + CHUNK - 1) // CHUNK
+    chunks = (steps + CHUNK - 1) // CHUNK
+    x_b, x_k, x_step = strides[0], strides[1], strides[2]
+    d_b, d_k, d_step = strides[3], strides[4], strides[5]
+    b_b, b_k, b_step = strides[6], strides[7], strides[8]
+    c_b, c_k, c_step = strides[9], strides[10], strides[11]
+    x_per_route = len(grad_x) > batch * tokens * inner
+    adds = steps < tokens
     A_block = scratch(state * BLOCK)
     sum_A = scratch(state * BLOCK)
     carried = scratch(state * BLOCK)
@@ -151,26 +158,27 @@ def backward_tasks(  # type: ignore[no-untyped-def]
                 for c in range(0, width, LANES):
                     row = load(A, (k * state + n) * inner + c0 + c, width - c)
                     write(A_block, n * BLOCK + c, row)
-            x_route = (b * routes + k) * tokens if x_per_route else b * tokens
+            x_route, d_route = b * x_b + k * x_k + c0, b * d_b + k * d_k + c0
+            b_route, c_route = b * b_b + k * b_k, b * c_b + k * c_k
             y_route = b * tokens if merged else (b * routes + k) * tokens
-            order = (b * routes + k) * tokens if orders_per_image else k * tokens
+            order = (b * routes + k) * steps if orders_per_image else k * steps
             route = (b * routes + k) * tokens
+            to_x = route if x_per_route else b * tokens
             partial = ((block * batch + b) * routes + k) * tokens
             for chunk in range(chunks - 1, -1, -1):
                 t0 = chunk * CHUNK
-                length = min(CHUNK, tokens - t0)
+                length = min(CHUNK, steps - t0)
                 for t in range(length):
                     # The chunk that comes next: an order table hides it from the cache.
                     soon = np.int64(orders[order + max(t0 + t - CHUNK, 0)])
-                    prefetch(B, (route + soon) * state)
-                    prefetch(C, (route + soon) * state)
+                    prefetch(B, b_route + soon * b_step)
+                    prefetch(C, c_route + soon * c_step)
                     for c in range(0, width, LANES):
-                        prefetch(delta, (route + soon) * inner + c0 + c)
-                        prefetch(x, (x_route + soon) * inner + c0 + c)
+                        prefetch(delta, d_route + soon * d_step + c)
+                        prefetch(x, x_route + soon * x_step + c)
                         prefetch(grad_y, (y_route + soon) * inner + c0 + c)
                     token = np.int64(orders[order + t0 + t])
-                    row_d = (route + token) * inner + c0
-                    row_x = (x_route + token) * inner + c0
+                    row_d, row_x = d_route + token * d_step, x_route + token * x_step
                     row_y = (y_route + token) * inner + c0
                     for c in range(0, width, LANES):
                         left, at = width - c, t * BLOCK + c
@@ -192,14 +200,14 @@ def backward_tasks(  # type: ignore[no-untyped-def]
                         write(h, c, load(states, (saved + n) * inner + c0 + c, width - c))
                     if width == BLOCK:
                         _full_block(
-                            n, length, order + t0, route, partial, state,
+                            n, length, order + t0, b_route, b_step, c_route, c_step, partial, state,
                             B, C, orders, grad_B, grad_C,
                             A_block, sum_A, carried, h, decay, d2, du, g, to_drive, to_step,
                         )  # fmt: skip
                         continue
                     for t in range(length):
                         token = np.int64(orders[order + t0 + t])
-                        b_n = splat(B[(route + token) * state + n])
+                        b_n = splat(B[b_route + token * b_step + n])
                         total = splat(ZERO)
                         for c in range(0, width, LANES):
                             at = t * BLOCK + c
@@ -209,8 +217,8 @@ def backward_tasks(  # type: ignore[no-untyped-def]
                         grad_C[(partial + token) * state + n] = lane_sum(total)
                     for t in range(length - 1, -1, -1):
                         token = np.int64(orders[order + t0 + t])
-                        b_n = splat(B[(route + token) * state + n])
-                        c_n = splat(C[(route + token) * state + n])
+                        b_n = splat(B[b_route + token * b_step + n])
+                        c_n = splat(C[c_route + token * c_step + n])
                         total = splat(ZERO)
                         for c in range(0, width, LANES):
                             at, at_n = t * BLOCK + c, n * BLOCK + c
@@ -225,19 +233,19 @@ def backward_tasks(  # type: ignore[no-untyped-def]
                         grad_B[(partial + token) * state + n] = lane_sum(total)
                 for t in range(length - 1, -1, -1):
                     token = np.int64(orders[order + t0 + t])
-                    row_d = (route + token) * inner + c0
-                    row_x = (x_route + token) * inner + c0
+                    row_x = x_route + token * x_step
+                    to_row, out_d = (to_x + token) * inner + c0, (route + token) * inner + c0
                     for c in range(0, width, LANES):
                         left, at = width - c, t * BLOCK + c
                         u, g_t, d_t = load(x, row_x + c, left), read(g, at), read(d2, at)
                         from_u = read(to_drive, at)
                         skip = load(D, k * inner + c0 + c, left)
                         to_u = from_u * (d_t * splat(LN_2)) + skip * g_t
-                        if k > 0 and not x_per_route:
-                            to_u = to_u + load(grad_x, row_x + c, left)
-                        store(grad_x, row_x + c, to_u, left)
+                        if not x_per_route and (adds or k > 0):
+                            to_u = to_u + load(grad_x, to_row + c, left)
+                        store(grad_x, to_row + c, to_u, left)
                         to_d = (read(to_step, at) + from_u * u) * read(slope, at)
-                        store(grad_delta, row_d + c, to_d, left)
+                        store(grad_delta, out_d + c, to_d, left)
                         write(sum_D, c, read(sum_D, c) + g_t * u)
                         write(sum_bias, c, read(sum_bias, c) + to_d)
             for c in range(0, width, LANES):

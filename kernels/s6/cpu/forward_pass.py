@@ -26,12 +26,12 @@ LOG2_E = np.float32(1.4426950408889634)
 
 
 @kernel
-def first_bad_order(orders, rows, tokens):  # type: ignore[no-untyped-def]
-    """Return the first row of a flat order table that is no permutation, or -1."""
+def first_bad_order(orders, rows, steps, tokens):  # type: ignore[no-untyped-def]
+    """Return the first row of a flat order table that visits a token twice or none, or -1."""
     seen = np.full(tokens, -1, np.int64)
     for row in range(rows):
-        for t in range(tokens):
-            token = orders[row * tokens + t]
+        for t in range(steps):
+            token = orders[row * steps + t]
             if token < 0 or token >= tokens or seen[token] == row:
                 return row
             seen[token] = row
@@ -40,19 +40,25 @@ def first_bad_order(orders, rows, tokens):  # type: ignore[no-untyped-def]
 
 @kernel
 def forward_tasks(  # type: ignore[no-untyped-def]
-    start, stop, x, delta, A, B, C, D, bias, z, orders, y, ungated, states,
-    routes, tokens, inner, state,
-    x_per_route, orders_per_image, softplus, merged, scale, gated, save,
+    start, stop, x, delta, A, B, C, D, bias, z, orders, y, ungated, states, strides,
+    routes, tokens, inner, state, steps,
+    orders_per_image, softplus, merged, scale, gated, save,
 ):  # fmt: skip
     """Run the tasks start..stop - 1.
 
-    Shapes, flattened: x (B, L, D) or (B, K, L, D); delta (B, K, L, D); A (K, N, D), states
-    outermost; B, C (B, K, L, N); D, bias (K, D); z (B, L, D); orders (K, L) or (B, K, L);
-    y and ungated (B, L, D) merged or (B, K, L, D); states (B, K, L / CHUNK, N, D), kept where
-    `save`.
+    Shapes, flattened: A (K, N, D), states outermost; D, bias (K, D); orders (K, M) or (B, K, M);
+    y and ungated (B, L, D) merged or (B, K, L, D), zero where routes leave tokens out; states
+    (B, K, M / CHUNK, N, D), kept where `save`. x, delta, B, C and z are rows of any memory:
+    strides (5, 3) says how far apart those of images, routes and tokens lie.
     """
     blocks = (inner + BLOCK - 1) // BLOCK
-    chunks = (tokens + CHUNK - 1) // CHUNK
+    chunks = (steps + CHUNK - 1) // CHUNK
+    x_b, x_k, x_step = strides[0], strides[1], strides[2]
+    d_b, d_k, d_step = strides[3], strides[4], strides[5]
+    b_b, b_k, b_step = strides[6], strides[7], strides[8]
+    c_b, c_k, c_step = strides[9], strides[10], strides[11]
+    z_b, z_t = strides[12], strides[14]
+    adds = merged and steps < tokens
     h = scratch(state * BLOCK)
     A_block = scratch(state * BLOCK)
     for task in range(start, stop):
@@ -64,10 +70,11 @@ def forward_tasks(  # type: ignore[no-untyped-def]
                 for c in range(0, width, LANES):
                     row = load(A, (k * state + n) * inner + c0 + c, width - c)
                     write(A_block, n * BLOCK + c, row)
-            x_route = (b * routes + k) * tokens if x_per_route else b * tokens
+            x_route, d_route = b * x_b + k * x_k + c0, b * d_b + k * d_k + c0
+            b_route, c_route = b * b_b + k * b_k, b * c_b + k * c_k
             y_route = b * tokens if merged else (b * routes + k) * tokens
-            order = (b * routes + k) * tokens if orders_per_image else k * tokens
-            for t in range(tokens):
+            order = (b * routes + k) * steps if orders_per_image else k * steps
+            for t in range(steps):
                 token = np.int64(orders[order + t])
                 if save and t % CHUNK == 0:
                     saved = ((b * routes + k) * chunks + t // CHUNK) * state
@@ -75,18 +82,15 @@ def forward_tasks(  # type: ignore[no-untyped-def]
                         for c in range(0, width, LANES):
                             at = (saved + n) * inner + c0 + c
                             store(states, at, read(h, n * BLOCK + c), width - c)
-                soon = np.int64(orders[order + min(t + AHEAD, tokens - 1)])
-                row_b = (b * routes + k) * tokens + soon
-                prefetch(B, row_b * state)
-                prefetch(C, row_b * state)
+                soon = np.int64(orders[order + min(t + AHEAD, steps - 1)])
+                prefetch(B, b_route + soon * b_step)
+                prefetch(C, c_route + soon * c_step)
                 for c in range(0, width, LANES):
-                    prefetch(x, (x_route + soon) * inner + c0 + c)
-                    prefetch(delta, row_b * inner + c0 + c)
-                row_x = (x_route + token) * inner + c0
+                    prefetch(x, x_route + soon * x_step + c)
+                    prefetch(delta, d_route + soon * d_step + c)
+                row_x, row_d = x_route + token * x_step, d_route + token * d_step
+                row_b, row_c = b_route + token * b_step, c_route + token * c_step
                 row_y = (y_route + token) * inner + c0
-                row_b = (b * routes + k) * tokens + token
-                row_d = row_b * inner + c0
-                row_b *= state
                 for c in range(0, width, LANES):
                     left = width - c
                     u = load(x, row_x + c, left)
@@ -100,14 +104,14 @@ def forward_tasks(  # type: ignore[no-untyped-def]
                         drive = du * splat(B[row_b + n])
                         h_n = drive + decay * read(h, n * BLOCK + c)
                         write(h, n * BLOCK + c, h_n)
-                        total = total + h_n * splat(C[row_b + n])
-                    if merged and k > 0:
+                        total = total + h_n * splat(C[row_c + n])
+                    if adds or (merged and k > 0):
                         total = total + load(y, row_y + c, left)
                     store(y, row_y + c, total, left)
         if gated or scale != np.float32(1.0):
             for row in range(tokens if merged else routes * tokens):
                 row_y = (row + b * (tokens if merged else routes * tokens)) * inner + c0
-                row_z = (b * tokens + row % tokens) * inner + c0
+                row_z = b * z_b + row % tokens * z_t + c0
                 for c in range(0, width, LANES):
                     left = width - c
                     value = load(y, row_y + c, left) * splat(scale)

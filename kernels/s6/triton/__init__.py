@@ -1,8 +1,8 @@
 """The `triton` backend: launches the kernels of the forward and the backward.
 
-Tensors are made contiguous, channels last; nothing is permuted, the kernels read through the
-order table. Offsets are 64-bit wherever an image or a route is addressed; inside one image
-L D must stay below 2^31.
+Nothing is permuted or copied: the kernels read rows of channels or states wherever they lie,
+through the order table. Offsets are 64-bit wherever an image or a route is addressed; inside one
+image L times a row must stay below 2^31.
 """
 
 from __future__ import annotations
@@ -13,7 +13,16 @@ import torch
 from torch import Tensor
 
 from kernels.common.dispatch import allocate
-from kernels.common.launch import float32, launch, on, power_of_two, processors
+from kernels.common.launch import (
+    float32,
+    launch,
+    on,
+    power_of_two,
+    processors,
+    rows,
+    strides,
+)
+from kernels.common.orders import check_on_device
 from kernels.errors import KernelError
 from kernels.s6.call import ScanCall, result_shape
 from kernels.s6.triton.backward_pass import backward_kernel
@@ -41,19 +50,22 @@ class _Inputs:
     def __init__(self, call: ScanCall) -> None:
         self.call, self.batch = call, call.delta.shape[0]
         self.routes, self.tokens, self.inner, self.state = call.sizes
-        if self.tokens * max(self.inner, self.state) > MOST_IN_AN_IMAGE:
+        self.steps = call.steps
+        self.x, self.delta, self.B, self.C = map(rows, (call.x, call.delta, call.B, call.C))
+        self.z = None if call.z is None else rows(call.z)
+        widest = max(self.inner, *(strides(t)[2] for t in (self.x, self.delta, self.B, self.C)))
+        if self.tokens * widest > MOST_IN_AN_IMAGE:
             raise KernelError(
                 f"an image of {self.tokens} tokens x {self.inner} channels, {self.state} states "
                 "has more than 2^31 elements a route; split its channels"
             )
-        self.x, self.delta = call.x.contiguous(), call.delta.contiguous()
-        self.B, self.C = call.B.contiguous(), call.C.contiguous()
         self.A = call.A.float().transpose(1, 2).contiguous()
         self.D, self.bias = float32(call.D), float32(call.delta_bias)
-        self.z = None if call.z is None else call.z.contiguous()
         self.device = call.x.device
         orders = call.orders
-        if orders is None:
+        if orders is not None:
+            check_on_device(orders, self.tokens)
+        else:
             raster = torch.arange(self.tokens, dtype=torch.int32, device=self.device)
             orders = raster.expand(self.routes, -1)
         self.orders = orders.to(torch.int32).contiguous()
@@ -61,6 +73,27 @@ class _Inputs:
     def or_any(self, tensor: Tensor | None) -> Tensor:
         """Return the tensor, or any other in its place: a kernel without it never reads it."""
         return self.A if tensor is None else tensor
+
+    @property
+    def strides(self) -> list[int]:
+        """Return how far apart images, routes and tokens of x, delta, B and C lie."""
+        return [s for t in (self.x, self.delta, self.B, self.C) for s in strides(t)]
+
+    @property
+    def shared_steps(self) -> dict[str, bool]:
+        """Say which rows lie equally far apart: that saves the kernels multiplications."""
+        x, delta, B, C = (strides(t)[2] for t in (self.x, self.delta, self.B, self.C))
+        return {"ROWS": x == delta == self.inner, "PAIRS": B == C}
+
+    @property
+    def z_strides(self) -> tuple[int, int]:
+        """Return how far apart images and tokens of the gate lie."""
+        return (0, 0) if self.z is None else strides(self.z)[::2]
+
+    def clear(self, *tensors: Tensor) -> None:
+        """Fill with zeros what routes that leave tokens out do not write."""
+        for tensor in tensors if self.call.is_partial else ():
+            tensor.zero_()
 
     def empty(self, *shape: int) -> Tensor:
         """Allocate float32 memory on the device of the scan."""
@@ -71,10 +104,10 @@ class _Inputs:
         return make_plan(
             self.batch,
             self.routes,
-            self.tokens,
+            self.steps,
             self.inner,
             block_and_unroll,
-            merges=merges,
+            merges=merges and not self.call.is_partial,
             processors=processors(self.device),
             schedule=os.environ.get("SCANNAS_TRITON_SCHEDULE", "auto"),
         )
@@ -85,7 +118,7 @@ class _Inputs:
         return self.batch * plan.blocks * cut
 
     def segment_starts(
-        self, plan: Plan, source: Tensor, weights: Tensor, is_route: bool, reverse: bool
+        self, plan: Plan, source: Tensor, weights: Tensor, reverse: bool
     ) -> Tensor | None:
         """Return the state (B, K, segments, N, D) that enters each segment, where there are."""
         if plan.segments == 1:
@@ -98,9 +131,10 @@ class _Inputs:
         launch(
             summary_kernel, blocks * plan.segments * self.routes * self.batch,
             source, self.delta, self.A, weights, self.or_any(self.bias), self.orders, ends, sums,
-            self.routes, self.tokens, self.inner, blocks, plan.segments, plan.segment_tokens,
+            *strides(source), *strides(self.delta), *strides(weights),
+            self.routes, self.steps, self.inner, blocks, plan.segments, plan.segment_tokens,
             call.scale if reverse else 1.0,
-            N=self.state, BD=block, U=unroll, PER_ROUTE=is_route,
+            N=self.state, BD=block, U=unroll,
             ORDERS_PER_IMAGE=call.orders_per_image, SOFTPLUS=bool(call.delta_softplus),
             HAS_BIAS=self.bias is not None, REVERSE=reverse,
         )  # fmt: skip
@@ -115,8 +149,8 @@ class _Inputs:
 
 def kept(call: ScanCall) -> list[tuple[tuple[int, ...], torch.dtype]]:
     """Return what the forward leaves: a state before every 32 tokens, and y before its gate."""
-    routes, tokens, inner, state = call.sizes
-    states = (call.delta.shape[0], routes, -(-tokens // CHECKPOINT_EVERY), state, inner)
+    routes, _, inner, state = call.sizes
+    states = (call.delta.shape[0], routes, -(-call.steps // CHECKPOINT_EVERY), state, inner)
     ungated = result_shape(call) if call.z is not None else (0,)
     return [(states, torch.float32), (ungated, call.x.dtype)]
 
@@ -130,17 +164,19 @@ def forward(call: ScanCall, save: bool) -> tuple[Tensor, Tensor, Tensor]:
     merges_later = merges and not loops
     y = torch.empty(result_shape(call), dtype=call.x.dtype, device=s.device)
     states, ungated = allocate(kept(call), save, s.device)
+    s.clear(y, ungated)
     copies = (1 if loops else s.routes) if merges else 0
     partial = s.empty(s.batch, copies, s.tokens, s.inner)
+    s.clear(partial)
     with on(s.device):
-        starts = s.segment_starts(plan, s.x, s.B, call.x_per_route, reverse=False)
+        starts = s.segment_starts(plan, s.x, s.B, reverse=False)
         launch(
             forward_kernel, s.programs(plan),
             s.x, s.delta, s.A, s.B, s.C, s.or_any(s.D), s.or_any(s.bias), s.or_any(s.z),
-            s.orders, y, partial, ungated, states, s.or_any(starts),
-            s.routes, s.tokens, s.inner, plan.blocks, plan.segments, plan.segment_tokens,
+            s.orders, y, partial, ungated, states, s.or_any(starts), *s.strides, *s.z_strides,
+            s.routes, s.tokens, s.steps, s.inner, plan.blocks, plan.segments, plan.segment_tokens,
             call.scale,
-            N=s.state, BD=plan.block, U=plan.unroll, X_PER_ROUTE=call.x_per_route,
+            N=s.state, BD=plan.block, U=plan.unroll, **s.shared_steps,
             ORDERS_PER_IMAGE=call.orders_per_image, SOFTPLUS=bool(call.delta_softplus),
             HAS_D=s.D is not None, HAS_BIAS=s.bias is not None, GATED=s.z is not None, LOOP=loops,
             MERGE_LATER=merges_later, MERGED=call.merged, SEGMENTED=plan.segments > 1, SAVE=save,
@@ -151,7 +187,8 @@ def forward(call: ScanCall, save: bool) -> tuple[Tensor, Tensor, Tensor]:
             pieces = -(-plane // ELEMENTS)
             launch(
                 merge_kernel, pieces * s.batch,
-                partial, s.or_any(s.z), y, ungated, s.routes, plane, pieces, call.scale,
+                partial, s.or_any(s.z), y, ungated, *s.z_strides, s.routes, plane, s.inner, pieces,
+                call.scale,
                 BLOCK=ELEMENTS, GATED=s.z is not None, SAVE=save, warps=4,
             )  # fmt: skip
     return y, states, ungated
@@ -161,12 +198,13 @@ def _ungate(s: _Inputs, grad_y: Tensor, ungated: Tensor) -> tuple[Tensor, Tensor
     """Take the gate out of the gradient; return it, and the gradient of z."""
     if s.z is None:
         return grad_y, None
-    grad, grad_z = torch.empty_like(grad_y), torch.empty_like(s.z)
+    grad, grad_z = torch.empty_like(grad_y), s.z.new_empty(s.z.shape)
     plane = s.tokens * s.inner
     pieces = -(-plane // ELEMENTS)
     launch(
         ungate_kernel, pieces * s.batch,
-        grad_y, ungated, s.z, grad, grad_z, 1 if s.call.merged else s.routes, plane, pieces,
+        grad_y, ungated, s.z, grad, grad_z, *s.z_strides,
+        1 if s.call.merged else s.routes, plane, s.inner, pieces,
         BLOCK=ELEMENTS, warps=4,
     )  # fmt: skip
     return grad, grad_z
@@ -182,11 +220,12 @@ def backward(
     loops = plan.schedule == "loop"
     adds_later = shares_x and not loops
     padded, programs = power_of_two(s.state), s.programs(plan)
-    grad_x = s.empty(*call.delta.shape) if adds_later else torch.empty_like(s.x)
+    grad_x = s.empty(*call.delta.shape) if adds_later else call.x.new_empty(call.x.shape)
     x_sum = s.empty(s.batch, s.tokens, s.inner) if loops else None
-    grad_delta = torch.empty_like(s.delta)
+    grad_delta = call.delta.new_empty(call.delta.shape)
     per_token = (plan.blocks, s.batch, s.routes, s.tokens, s.state)
     grad_B, grad_C = s.empty(*per_token), s.empty(*per_token)
+    s.clear(grad_x, grad_delta, grad_B, grad_C)
     per_part = (s.batch * plan.segments, s.routes)
     grad_A = s.empty(*per_part, s.state, s.inner)
     grad_D, grad_bias = s.empty(*per_part, s.inner), s.empty(*per_part, s.inner)
@@ -194,16 +233,16 @@ def backward(
     scratch = s.empty(grid, CHECKPOINT_EVERY // plan.unroll, padded, plan.block)
     with on(s.device):
         grad, grad_z = _ungate(s, grad_y.contiguous(), ungated)
-        starts = s.segment_starts(plan, grad, s.C, not call.merged, reverse=True)
+        starts = s.segment_starts(plan, grad, s.C, reverse=True)
         launch(
             backward_kernel, grid,
             grad, s.x, s.delta, s.A, s.B, s.C, s.or_any(s.D), s.or_any(s.bias), s.orders,
             states, s.or_any(starts), scratch, grad_x, s.or_any(x_sum), grad_delta,
-            grad_A, grad_B, grad_C, grad_D, grad_bias,
-            s.batch, s.routes, s.tokens, s.inner, s.state, programs, plan.blocks,
+            grad_A, grad_B, grad_C, grad_D, grad_bias, *s.strides,
+            s.batch, s.routes, s.tokens, s.steps, s.inner, s.state, programs, plan.blocks,
             plan.segments, plan.segment_tokens, call.scale,
-            N=padded, BD=plan.block, U=plan.unroll, X_PER_ROUTE=call.x_per_route,
-            Y_PER_ROUTE=not call.merged, ORDERS_PER_IMAGE=call.orders_per_image,
+            N=padded, BD=plan.block, U=plan.unroll, **s.shared_steps, Y_PER_ROUTE=not call.merged,
+            ORDERS_PER_IMAGE=call.orders_per_image,
             SOFTPLUS=bool(call.delta_softplus), HAS_D=s.D is not None,
             HAS_BIAS=s.bias is not None, LOOP=loops, SEGMENTED=plan.segments > 1,
         )  # fmt: skip

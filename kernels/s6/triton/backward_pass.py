@@ -25,10 +25,12 @@ from kernels.s6.triton.forward_pass import EVERY
 def backward_kernel(  # type: ignore[no-untyped-def]
     grad_y, x, delta, A, B, C, D, bias, orders, states, starts, scratch,
     grad_x, grad_x_sum, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_bias,
-    batch, routes, tokens, inner, state, programs, blocks, segments, segment_tokens,
+    x_b, x_k, x_step, d_b, d_k, d_step, b_b, b_k, b_step, c_b, c_k, c_step,
+    batch, routes, tokens, steps, inner, state, programs, blocks, segments, segment_tokens,
     scale,
     N: tl.constexpr, BD: tl.constexpr, U: tl.constexpr,
-    X_PER_ROUTE: tl.constexpr, Y_PER_ROUTE: tl.constexpr, ORDERS_PER_IMAGE: tl.constexpr,
+    ROWS: tl.constexpr, PAIRS: tl.constexpr, Y_PER_ROUTE: tl.constexpr,
+    ORDERS_PER_IMAGE: tl.constexpr,
     SOFTPLUS: tl.constexpr, HAS_D: tl.constexpr, HAS_BIAS: tl.constexpr,
     LOOP: tl.constexpr, SEGMENTED: tl.constexpr, FAST: tl.constexpr,
 ):  # fmt: skip
@@ -36,17 +38,22 @@ def backward_kernel(  # type: ignore[no-untyped-def]
 
     Shapes: as the forward, with N padded to a power of two over `state` real ones;
     grad_y (B, L, D) or (B, K, L, D); grad_x as x, or (B, K, L, D) float32 where shared routes
-    are added later; grad_x_sum (B, L, D) float32, with LOOP; grad_delta as delta;
+    are added later; grad_x_sum (B, L, D) float32, with LOOP; grad_delta (B, K, L, D);
     grad_A (B, segments, K, state, D), grad_D and grad_bias (B, segments, K, D), float32;
     grad_B, grad_C (blocks, B, K, L, state), float32; starts (B, K, segments, state, D), the
     gradient of the state that comes from behind a segment; scratch (grid, 32 / U, N, BD).
     Grid: at most `programs`, which are those of the forward: fewer take several in turn, so that
     the scratch memory is that of the warps that run at once.
     """
+    if ROWS:  # Products with a step that two rows share are computed once.
+        x_step = inner
+        d_step = inner
+    if PAIRS:
+        c_step = b_step
     lane = tl.arange(0, BD)
     n = tl.arange(0, N)
     real = n < state
-    checkpoints = (tokens + EVERY - 1) // EVERY
+    checkpoints = (steps + EVERY - 1) // EVERY
     mine = scratch + tl.program_id(0).to(tl.int64) * (EVERY // U) * N * BD
     mine = mine + n[:, None] * BD + lane[None, :]
     for pid in range(tl.program_id(0), programs, tl.num_programs(0)):
@@ -64,18 +71,18 @@ def backward_kernel(  # type: ignore[no-untyped-def]
         tile = n[:, None] * inner + channel[None, :]
         in_tile = real[:, None] & inside[None, :]
         begin = segment * segment_tokens
-        end = tl.minimum(begin + segment_tokens, tokens)
+        end = tl.minimum(begin + segment_tokens, steps)
 
         for k in range(first, last):
             route = b * routes + k
-            x_base = (route if X_PER_ROUTE else b) * tokens * inner
-            x_rows = x + x_base + channel
+            k_wide = route - b * routes
+            x_rows = x + b * x_b + k_wide * x_k + channel
             y_rows = grad_y + (route if Y_PER_ROUTE else b) * tokens * inner + channel
             d_base = route * tokens * inner
-            d_rows = delta + d_base + channel
-            b_rows = B + route * tokens * state + n
-            c_rows = C + route * tokens * state + n
-            order = orders + (route if ORDERS_PER_IMAGE else k) * tokens
+            d_rows = delta + b * d_b + k_wide * d_k + channel
+            b_rows = B + b * b_b + k_wide * b_k + n
+            c_rows = C + b * c_b + k_wide * c_k + n
+            order = orders + (route if ORDERS_PER_IMAGE else k) * steps
             share = ((block.to(tl.int64) * batch + b) * routes + k) * tokens * state
             b_share = grad_B + share + n
             c_share = grad_C + share + n
@@ -111,9 +118,11 @@ def backward_kernel(  # type: ignore[no-untyped-def]
                         t = chunk * EVERY + group * U + i
                         valid = (tl.zeros([BD], tl.int32) + t) < stop
                         token = tl.load(order + tl.minimum(t, end - 1))
-                        u = tl.load(x_rows + token * inner, mask=inside, other=0.0).to(tl.float32)
-                        raw = tl.load(d_rows + token * inner, mask=inside, other=0.0).to(tl.float32)
-                        b_t = tl.load(b_rows + token * state, mask=real, other=0.0).to(tl.float32)
+                        u = tl.load(x_rows + token * x_step, mask=inside, other=0.0).to(tl.float32)
+                        raw = tl.load(d_rows + token * d_step, mask=inside, other=0.0).to(
+                            tl.float32
+                        )
+                        b_t = tl.load(b_rows + token * b_step, mask=real, other=0.0).to(tl.float32)
                         d = step_size(raw + shift, valid, SOFTPLUS, FAST)
                         h = exp2(d[None, :] * rate, FAST) * h + (d * u)[None, :] * b_t[:, None]
                 tl.debug_barrier()  # What one lane left in scratch another may read.
@@ -121,16 +130,16 @@ def backward_kernel(  # type: ignore[no-untyped-def]
                     group = groups - 1 - group_back
                     t0 = chunk * EVERY + group * U
                     h = tl.load(mine + group * N * BD)
-                    before, decay, steps, us, gs, bs, cs, at = (), (), (), (), (), (), (), ()
+                    before, decay, ds, us, gs, bs, cs, at = (), (), (), (), (), (), (), ()
                     raws = ()
                     for i in tl.static_range(U):
                         valid = (tl.zeros([BD], tl.int32) + t0 + i) < stop
                         token = tl.load(order + tl.minimum(t0 + i, end - 1))
                         g = tl.load(y_rows + token * inner, mask=valid & inside, other=0.0)
-                        u = tl.load(x_rows + token * inner, mask=inside, other=0.0)
-                        raw = tl.load(d_rows + token * inner, mask=inside, other=0.0)
-                        b_t = tl.load(b_rows + token * state, mask=real, other=0.0)
-                        c_t = tl.load(c_rows + token * state, mask=real, other=0.0)
+                        u = tl.load(x_rows + token * x_step, mask=inside, other=0.0)
+                        raw = tl.load(d_rows + token * d_step, mask=inside, other=0.0)
+                        b_t = tl.load(b_rows + token * b_step, mask=real, other=0.0)
+                        c_t = tl.load(c_rows + token * c_step, mask=real, other=0.0)
                         at = at + (token,)
                         gs = gs + (g.to(tl.float32) * scale,)
                         us = us + (u.to(tl.float32),)
@@ -140,7 +149,7 @@ def backward_kernel(  # type: ignore[no-untyped-def]
                     for i in tl.static_range(U):
                         valid = (tl.zeros([BD], tl.int32) + t0 + i) < stop
                         d = step_size(raws[i], valid, SOFTPLUS, FAST)
-                        steps = steps + (d,)
+                        ds = ds + (d,)
                         before = before + (h,)
                         a = exp2(d[None, :] * rate, FAST)
                         decay = decay + (a,)
@@ -150,14 +159,14 @@ def backward_kernel(  # type: ignore[no-untyped-def]
                         present = (tl.zeros([N], tl.int32) + t0 + i) < stop
                         to_c = tl.sum(h * gs[i][None, :], axis=1)
                         grad_h = carried + cs[i][:, None] * gs[i][None, :]
-                        to_b = tl.sum(grad_h * (steps[i] * us[i])[None, :], axis=1)
+                        to_b = tl.sum(grad_h * (ds[i] * us[i])[None, :], axis=1)
                         from_drive = tl.sum(grad_h * bs[i][:, None], axis=0)
                         carried = grad_h * decay[i]
                         through = carried * before[i]
                         to_step = tl.sum(through * rate, axis=0) * LN_2
-                        sum_A += through * steps[i][None, :]
+                        sum_A += through * ds[i][None, :]
                         h = before[i]
-                        to_x = from_drive * steps[i] + skip * gs[i]
+                        to_x = from_drive * ds[i] + skip * gs[i]
                         to_d = to_step + from_drive * us[i]
                         if SOFTPLUS:
                             to_d = to_d * sigmoid(raws[i], FAST)

@@ -25,21 +25,29 @@ EVERY = tl.constexpr(CHECKPOINT_EVERY)
 @triton.jit
 def forward_kernel(  # type: ignore[no-untyped-def]
     x, delta, A, B, C, D, bias, z, orders, y, partial, ungated, states, starts,
-    routes, tokens, inner, blocks, segments, segment_tokens, scale,
+    x_b, x_k, x_step, d_b, d_k, d_step, b_b, b_k, b_step, c_b, c_k, c_step, z_b, z_step,
+    routes, tokens, steps, inner, blocks, segments, segment_tokens, scale,
     N: tl.constexpr, BD: tl.constexpr, U: tl.constexpr,
-    X_PER_ROUTE: tl.constexpr, ORDERS_PER_IMAGE: tl.constexpr, SOFTPLUS: tl.constexpr,
+    ROWS: tl.constexpr, PAIRS: tl.constexpr, ORDERS_PER_IMAGE: tl.constexpr, SOFTPLUS: tl.constexpr,
     HAS_D: tl.constexpr, HAS_BIAS: tl.constexpr, GATED: tl.constexpr,
     LOOP: tl.constexpr, MERGE_LATER: tl.constexpr, MERGED: tl.constexpr,
     SEGMENTED: tl.constexpr, SAVE: tl.constexpr, FAST: tl.constexpr,
 ):  # fmt: skip
     """Scan one block of channels of one route, or of all routes one after the other (LOOP).
 
-    Shapes: x (B, L, D) or (B, K, L, D); delta (B, K, L, D); A (K, N, D); B, C (B, K, L, N);
-    D, bias (K, D); z (B, L, D); orders (K, L) or (B, K, L), int32; y (B, L, D) or (B, K, L, D);
-    partial, float32: (B, L, D) where routes add up in it, (B, K, L, D) where they merge later;
-    ungated as y; states (B, K, L / 32, N, D); starts (B, K, segments, N, D).
+    Shapes: x, delta, B, C, z: rows of channels or states, by the strides of images (x_b), routes
+    (x_k, zero where they share) and tokens (x_step); A (K, N, D); D, bias (K, D); orders (K, M) or
+    (B, K, M), int32, M being steps; y (B, L, D) or (B, K, L, D); partial, float32: (B, L, D)
+    where routes add up in it, (B, K, L, D) where they merge later; ungated as y; states
+    (B, K, M / 32, N, D); starts (B, K, segments, N, D).
+    ROWS: x and delta have rows of D numbers; PAIRS: rows of B and C lie equally far apart.
     Grid: blocks * segments * routes * B, or blocks * B with LOOP.
     """
+    if ROWS:  # Products with a step that two rows share are computed once.
+        x_step = inner
+        d_step = inner
+    if PAIRS:
+        c_step = b_step
     pid = tl.program_id(0)
     block = pid % blocks
     segment = pid // blocks % segments
@@ -53,21 +61,22 @@ def forward_kernel(  # type: ignore[no-untyped-def]
     channel = block * BD + tl.arange(0, BD)
     inside = channel < inner
     begin = segment * segment_tokens
-    end = tl.minimum(begin + segment_tokens, tokens)
-    checkpoints = (tokens + EVERY - 1) // EVERY
+    end = tl.minimum(begin + segment_tokens, steps)
+    checkpoints = (steps + EVERY - 1) // EVERY
 
     for k in range(first, last):
         route = b * routes + k
-        x_rows = x + (route if X_PER_ROUTE else b) * tokens * inner + channel
-        d_rows = delta + route * tokens * inner + channel
-        b_rows = B + route * tokens * N
-        c_rows = C + route * tokens * N
-        order = orders + (route if ORDERS_PER_IMAGE else k) * tokens
+        k_wide = route - b * routes
+        x_rows = x + b * x_b + k_wide * x_k + channel
+        d_rows = delta + b * d_b + k_wide * d_k + channel
+        b_rows = B + b * b_b + k_wide * b_k
+        c_rows = C + b * c_b + k_wide * c_k
+        order = orders + (route if ORDERS_PER_IMAGE else k) * steps
         y_rows = y + (b if MERGED else route) * tokens * inner
         kept_rows = ungated + (b if MERGED else route) * tokens * inner
         route_rows = partial + route * tokens * inner
         image_rows = partial + b * tokens * inner
-        z_rows = z + b * tokens * inner + channel
+        z_rows = z + b * z_b + channel
         shift = tl.zeros([BD], tl.float32)
         skip = tl.zeros([BD], tl.float32)
         if HAS_BIAS:
@@ -98,8 +107,8 @@ def forward_kernel(  # type: ignore[no-untyped-def]
                     # Past the end the last token is read again, with a step of zero.
                     token = token + (tl.load(order + tl.minimum(t0 + i, end - 1)),)
                 for i in tl.static_range(U):
-                    x_row = tl.load(x_rows + token[i] * inner, mask=inside, other=0.0)
-                    d_row = tl.load(d_rows + token[i] * inner, mask=inside, other=0.0)
+                    x_row = tl.load(x_rows + token[i] * x_step, mask=inside, other=0.0)
+                    d_row = tl.load(d_rows + token[i] * d_step, mask=inside, other=0.0)
                     u = u + (x_row.to(tl.float32),)
                     raw = raw + (d_row.to(tl.float32),)
                 for i in tl.static_range(U):
@@ -109,8 +118,8 @@ def forward_kernel(  # type: ignore[no-untyped-def]
                     total = skip * u[i]
                     after = ()
                     for n in tl.static_range(N):
-                        b_n = tl.load(b_rows + token[i] * N + n).to(tl.float32)
-                        c_n = tl.load(c_rows + token[i] * N + n).to(tl.float32)
+                        b_n = tl.load(b_rows + token[i] * b_step + n).to(tl.float32)
+                        c_n = tl.load(c_rows + token[i] * c_step + n).to(tl.float32)
                         h_n = exp2(d * decay_rate[n], FAST) * h[n] + du * b_n
                         total += h_n * c_n
                         after = after + (h_n,)
@@ -130,7 +139,7 @@ def forward_kernel(  # type: ignore[no-untyped-def]
                             if GATED:
                                 if SAVE:
                                     tl.store(kept_rows + row, total, mask=here)
-                                gate = tl.load(z_rows + token[i] * inner, mask=inside, other=0.0)
+                                gate = tl.load(z_rows + token[i] * z_step, mask=inside, other=0.0)
                                 gate = gate.to(tl.float32)
                                 total = total * gate * sigmoid(gate, FAST)
                             tl.store(y_rows + row, total, mask=here)
@@ -141,9 +150,10 @@ def forward_kernel(  # type: ignore[no-untyped-def]
 @triton.jit
 def summary_kernel(  # type: ignore[no-untyped-def]
     source, delta, A, weights, bias, orders, ends, sums,
-    routes, tokens, inner, blocks, segments, segment_tokens, scale,
+    s_b, s_k, s_step, d_b, d_k, d_step, w_b, w_k, w_step,
+    routes, steps, inner, blocks, segments, segment_tokens, scale,
     N: tl.constexpr, BD: tl.constexpr, U: tl.constexpr,
-    PER_ROUTE: tl.constexpr, ORDERS_PER_IMAGE: tl.constexpr, SOFTPLUS: tl.constexpr,
+    ORDERS_PER_IMAGE: tl.constexpr, SOFTPLUS: tl.constexpr,
     HAS_BIAS: tl.constexpr, REVERSE: tl.constexpr, FAST: tl.constexpr,
 ):  # fmt: skip
     """Find where a segment ends from a state of zero, and the sum of its steps.
@@ -151,7 +161,7 @@ def summary_kernel(  # type: ignore[no-untyped-def]
     Forward h = a h + d u B from first to last token; REVERSE, for the gradient of the state,
     h = a (h + C g) from last to first.
 
-    Shapes: source is x, or the gradient of y: (B, L, D) or (B, K, L, D); weights is B or C;
+    Shapes: source is x, or the gradient of y; weights is B or C, by their strides;
     ends (B, K, segments, N, D); sums (B, K, segments, D).
     Grid: blocks * segments * routes * B.
     """
@@ -164,11 +174,12 @@ def summary_kernel(  # type: ignore[no-untyped-def]
     channel = block * BD + tl.arange(0, BD)
     inside = channel < inner
     begin = segment * segment_tokens
-    end = tl.minimum(begin + segment_tokens, tokens)
-    rows = source + (route if PER_ROUTE else b) * tokens * inner + channel
-    d_rows = delta + route * tokens * inner + channel
-    w_rows = weights + route * tokens * N
-    order = orders + (route if ORDERS_PER_IMAGE else k) * tokens
+    end = tl.minimum(begin + segment_tokens, steps)
+    k_wide = route - b * routes
+    rows = source + b * s_b + k_wide * s_k + channel
+    d_rows = delta + b * d_b + k_wide * d_k + channel
+    w_rows = weights + b * w_b + k_wide * w_k
+    order = orders + (route if ORDERS_PER_IMAGE else k) * steps
     shift = tl.zeros([BD], tl.float32)
     if HAS_BIAS:
         shift = tl.load(bias + k * inner + channel, mask=inside, other=0.0)
@@ -188,8 +199,8 @@ def summary_kernel(  # type: ignore[no-untyped-def]
             here = tl.load(order + (end - 1 - ahead if REVERSE else begin + ahead))
             token = token + (here,)
         for i in tl.static_range(U):
-            row = tl.load(rows + token[i] * inner, mask=inside, other=0.0)
-            d_row = tl.load(d_rows + token[i] * inner, mask=inside, other=0.0)
+            row = tl.load(rows + token[i] * s_step, mask=inside, other=0.0)
+            d_row = tl.load(d_rows + token[i] * d_step, mask=inside, other=0.0)
             value = value + (row.to(tl.float32),)
             raw = raw + (d_row.to(tl.float32),)
         for i in tl.static_range(U):
@@ -200,7 +211,7 @@ def summary_kernel(  # type: ignore[no-untyped-def]
             drive = tl.where(valid, drive, 0.0) if REVERSE else drive * d
             after = ()
             for n in tl.static_range(N):
-                w_n = tl.load(w_rows + token[i] * N + n).to(tl.float32)
+                w_n = tl.load(w_rows + token[i] * w_step + n).to(tl.float32)
                 decay = exp2(d * decay_rate[n], FAST)
                 if REVERSE:
                     after = after + (decay * (h[n] + drive * w_n),)

@@ -10,12 +10,12 @@ from kernels.common.triton_math import sigmoid
 
 @triton.jit
 def merge_kernel(  # type: ignore[no-untyped-def]
-    partial, z, y, ungated, routes, plane, pieces, scale,
+    partial, z, y, ungated, z_b, z_step, routes, plane, inner, pieces, scale,
     BLOCK: tl.constexpr, GATED: tl.constexpr, SAVE: tl.constexpr, FAST: tl.constexpr,
 ):  # fmt: skip
     """Add the routes of one image in their order, scale, gate and round to the dtype of y.
 
-    Shapes: partial (B, K, L D) float32; z, y, ungated (B, L D); plane is L D.
+    Shapes: partial (B, K, L D) float32; y, ungated (B, L D); plane is L D; z rows by strides.
     Grid: pieces * B, pieces being plane / BLOCK.
     """
     b = (tl.program_id(0) // pieces).to(tl.int64)
@@ -28,25 +28,28 @@ def merge_kernel(  # type: ignore[no-untyped-def]
     if GATED:
         if SAVE:
             tl.store(ungated + b * plane + at, total, mask=inside)
-        gate = tl.load(z + b * plane + at, mask=inside, other=0.0).to(tl.float32)
+        z_at = at // inner * z_step + at % inner
+        gate = tl.load(z + b * z_b + z_at, mask=inside, other=0.0).to(tl.float32)
         total = total * gate * sigmoid(gate, FAST)
     tl.store(y + b * plane + at, total, mask=inside)
 
 
 @triton.jit
 def ungate_kernel(  # type: ignore[no-untyped-def]
-    grad_y, ungated, z, grad, grad_z, rows, plane, pieces,
+    grad_y, ungated, z, grad, grad_z, z_b, z_step, rows, plane, inner, pieces,
     BLOCK: tl.constexpr, FAST: tl.constexpr,
 ):  # fmt: skip
     """Take the gate out of the gradient: y = ungated * silu(z).
 
-    Shapes: z, grad_z (B, L D); the others (B, rows, L D), rows being 1, or K unmerged.
+    Shapes: grad_z (B, L D); z rows by strides; the others (B, rows, L D), rows being 1, or K
+    unmerged.
     Grid: pieces * B, pieces being plane / BLOCK.
     """
     b = (tl.program_id(0) // pieces).to(tl.int64)
     at = (tl.program_id(0) % pieces).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < plane
-    gate = tl.load(z + b * plane + at, mask=inside, other=0.0).to(tl.float32)
+    z_at = at // inner * z_step + at % inner
+    gate = tl.load(z + b * z_b + z_at, mask=inside, other=0.0).to(tl.float32)
     s = sigmoid(gate, FAST)
     total = tl.zeros([BLOCK], tl.float32)
     for row in range(rows):
