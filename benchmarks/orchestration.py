@@ -42,7 +42,6 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from nas.driver.access import Done, Wait  # noqa: E402
-from nas.driver.clock import SystemClock  # noqa: E402
 from nas.driver.coordinator import Coordinator  # noqa: E402
 from nas.driver.optuna_copy import sync  # noqa: E402
 from nas.driver.running import run  # noqa: E402
@@ -118,7 +117,6 @@ def settings(strategy: str = "evolution", trials: int = 10**6) -> Settings:
         space=SearchSpace.load("quadtree"),
         budget=parse_budget(["4.5GFLOPs"]),
         recipe=Recipe(epochs=EPOCHS),
-        device="cpu",
         trials=trials,
         strategy=strategy,
         warm_start="none",
@@ -141,16 +139,7 @@ def study(made: Settings, url: str | None = None) -> Iterator[Study]:
 
 def driver(opened: Study) -> Coordinator:
     """Return a driver of a study."""
-    return Coordinator(
-        opened.store,
-        opened.id,
-        opened.name,
-        opened.settings,
-        clock=SystemClock(),
-        checkpoints=opened.checkpoints,
-        environment={"host": "bench"},
-        progress=lambda event: None,
-    )
+    return Coordinator(opened, environment={"host": "bench"}, progress=lambda event: None)
 
 
 def ended(task: Attempt) -> Result:

@@ -65,6 +65,10 @@ class Machines:
     timeout: Annotated[
         float | None, typer.Option(min=1, help="Stop starting trials after S seconds.")
     ] = None
+    trial_timeout: Annotated[
+        float | None, typer.Option(min=1, help="End a trial after S seconds, as `timeout`.")
+    ] = None
+    data_dir: Annotated[str | None, typer.Option(help="Where timm data sets lie.")] = None
     executor: Annotated[
         str,
         typer.Option(
@@ -98,18 +102,28 @@ class Machines:
         typer.Option(min=0, help="What checkpoints may take together.", rich_help_panel=_MACHINES),
     ] = None
 
-    def choose(self, settings: Settings) -> Executor:
-        """Return the executor that trains trials with these settings.
+    def place(self) -> dict[str, Any]:
+        """Return what was stated of a `nas.study.place.Place`; None is not stated."""
+        return {
+            "data_dir": self.data_dir,
+            "timeout_s": self.timeout,
+            "trial_timeout_s": self.trial_timeout,
+            "checkpoints": self.checkpoints,
+            "max_checkpoint_gb": self.max_checkpoint_gb,
+        }
 
-        Raises: StudyError as `nas.executors.choose_executor`, and for a folder of checkpoints
-            that cannot be made.
+    def choose(self, settings: Settings, device: str) -> Executor:
+        """Return the executor that trains trials with these settings on a kind of device.
+
+        Raises: StudyError as `nas.executors.choice.choose_executor`, and for a folder of
+            checkpoints that cannot be made.
         """
         from nas.driver.disk import make_folder
         from nas.executors.choice import choose_executor
 
         chosen = choose_executor(
             self.executor,
-            device=settings.device,
+            device=device,
             threads=settings.recipe.threads,
             workers=self.workers,
             cpus_per_trial=self.cpus_per_trial,

@@ -25,6 +25,7 @@ from nas.commands.options import (
 if TYPE_CHECKING:
     from nas.driver.running import Executor
     from nas.driver.studies import Study
+    from nas.study.place import Place
     from nas.study.settings import Settings
 
 app = typer.Typer()
@@ -46,10 +47,12 @@ class Wanted:
         list[str], typer.Option(help="4.5GFLOPs, 4.2-4.5GFLOPs, 30Mparams; may be repeated.")
     ]
     trials: Annotated[
-        int, typer.Option(min=1, help="Candidates to train, beside the baselines.")
-    ] = 12
-    trial_timeout: Annotated[
-        float | None, typer.Option(min=1, help="End a trial after S seconds, as `timeout`.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Candidates to train, beside the baselines: 12, or as many as an existing study "
+            "wants.",
+        ),
     ] = None
     strategy: Annotated[
         str,
@@ -61,7 +64,6 @@ class Wanted:
     data: Annotated[str | None, typer.Option(help="scenes, digits, patterns or folder:PATH.")] = (
         None
     )
-    data_dir: Annotated[str | None, typer.Option(help="Where timm data sets lie.")] = None
     recipe: Annotated[Path | None, typer.Option(help="YAML recipe of the training proxy.")] = None
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs per trial.")] = None
     image_size: ImageSizeOption = 224
@@ -76,15 +78,15 @@ class Wanted:
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto"
     seed: Annotated[int, typer.Option(min=0)] = 0
 
-    def settings(self, timeout_s: float | None) -> Settings:
+    def settings(self, place: Place) -> Settings:
         """Return the study's settings; the first thing that is wrong is an error."""
         from nas.driver.request import search_settings
         from nas.study.budget import parse_budget
 
-        options = vars(self) | {"budget": parse_budget(self.budget), "timeout_s": timeout_s}
+        options = vars(self) | {"budget": parse_budget(self.budget), "place": place}
         options["objectives"] = options.pop("objective").split(",")
         options["recipe_path"] = options.pop("recipe")
-        options["trial_timeout_s"] = options.pop("trial_timeout")
+        del options["device"], options["backend"]
         return search_settings(**options)
 
 
@@ -99,11 +101,13 @@ def search(
     export: ExportOption = None,
 ) -> None:
     """Search a space under a budget; ends with the best design, exported."""
+    from nas.driver.request import this_machine
     from nas.driver.studies import start
 
-    settings = wanted.settings(machines.timeout)
-    executor = machines.choose(settings)
-    _run(start(study, storage, settings), storage, executor, machines, export)
+    place = this_machine(wanted.device, backend=wanted.backend, **machines.place())
+    settings = wanted.settings(place)
+    executor = machines.choose(settings, place.device)
+    _run(start(study, storage, settings, place), storage, executor, export)
 
 
 @app.command(rich_help_panel=STUDY_ROOM)
@@ -120,17 +124,17 @@ def resume(
 ) -> None:
     """Continue a study with its stored settings, whatever ended it."""
     from nas.driver.studies import open_study
+    from nas.study.place import Place
 
-    opened = open_study(study, storage, check_data=True)
-    executor = machines.choose(opened.settings)
-    _run(opened, storage, executor, machines, export, trials)
+    opened = open_study(study, storage, place=Place.of(**machines.place()), check_data=True)
+    executor = machines.choose(opened.settings, opened.place.device)
+    _run(opened, storage, executor, export, trials)
 
 
 def _run(
     study: Study,
     storage: str,
     executor: Executor,
-    machines: Machines,
     export: Path | None,
     trials: int | None = None,
 ) -> None:
@@ -147,15 +151,7 @@ def _run(
 
     try:
         with Live(console) as live:
-            finished = run(
-                study,
-                executor,
-                live,
-                trials=trials,
-                timeout_s=machines.timeout,
-                checkpoints=machines.checkpoints,
-                max_checkpoint_gb=machines.max_checkpoint_gb,
-            )
+            finished = run(study, executor, live, trials=trials)
     finally:
         study.close()
     summary = queries.summary(study.name, storage, top=5)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from nas.driver.clock import Clock
 from nas.driver.progress import Progress
-from nas.store.session import Store
-from nas.study.settings import Settings
+from nas.driver.studies import Study
 
 POLL_S = 1.0
 
@@ -30,22 +27,11 @@ class Done:
 
 
 class Access:
-    """One driver's access to one study, under an owner id of its own.
+    """One driver's access to one study, under an owner id of its own."""
 
-    checkpoints: folder for those of the study's trials.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        study_id: int,
-        name: str,
-        settings: Settings,
-        *,
-        clock: Clock,
-        checkpoints: Path,
-        progress: Progress,
-    ) -> None:
-        self.store, self.study_id, self.name, self.settings = store, study_id, name, settings
-        self.clock, self.checkpoints, self.progress = clock, checkpoints, progress
-        self.owner = clock.owner()
+    def __init__(self, study: Study, progress: Progress) -> None:
+        self.store, self.study_id, self.name = study.store, study.id, study.name
+        self.settings, self.place, self.clock = study.settings, study.place, study.clock
+        self.checkpoints, self.progress = study.checkpoints, progress
+        self.trials = study.settings.trials
+        self.owner = study.clock.owner()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from nas.store.tables import Architecture, Run
 from nas.study.attempts import Attempt, Lease
+from nas.study.place import Place
+from nas.study.recipe import Recipe
 from nas.study.settings import Settings
 
 
@@ -11,15 +13,14 @@ def attempt_of(
     run: Run,
     design: Architecture,
     settings: Settings,
+    place: Place,
     *,
     lease: Lease,
-    device: str,
-    backend: str,
     checkpoint: str | None = None,
-    timeout_s: float | None = None,
 ) -> Attempt:
     """Return the attempt that a numbered run stands for, under a lease."""
     assert run.trial_number is not None
+    own = settings.recipe if run.recipe is None else Recipe.model_validate(run.recipe)
     cost = {"flops": design.flops, "params": design.params}
     return Attempt(
         lease=lease,
@@ -32,11 +33,12 @@ def attempt_of(
         flops=design.flops,
         params=design.params,
         config=design.config,
-        recipe=settings.recipe.halved(run.halvings).to_dict(),
+        recipe=place.recipe(own).halved(run.halvings).to_dict(),
         seed=run.seed,
-        device=device,
-        backend=backend,
+        device=place.device,
+        backend=place.backend,
         checkpoint=checkpoint,
-        timeout_s=timeout_s,
+        timeout_s=place.trial_timeout_s,
         costs=tuple(float(cost[o]) for o in settings.objectives[1:]),
+        split=run.split,
     )

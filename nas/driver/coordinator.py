@@ -20,7 +20,6 @@ from sqlalchemy.orm import Session
 from nas.driver import recovery
 from nas.driver.access import Access, Done, Wait
 from nas.driver.attempts import attempt_of
-from nas.driver.clock import Clock
 from nas.driver.disk import Quota, shortage
 from nas.driver.optuna_copy import Copier
 from nas.driver.progress import (
@@ -33,17 +32,16 @@ from nas.driver.progress import (
     TrialStarted,
 )
 from nas.driver.proposing import Proposing
+from nas.driver.studies import Study
 from nas.errors import StoreError
 from nas.planning.pruning import Pruner
 from nas.store import history, leases, runs
 from nas.store.leases import LEASE_S
-from nas.store.session import Store
 from nas.store.tables import Architecture, Run
 from nas.study.attempts import Attempt, Lease, Result, finite
 from nas.study.outcomes import Outcome
 from nas.study.proposals import CANDIDATE, REPLAY
 from nas.study.recipe import Recipe
-from nas.study.settings import Settings
 
 # A driver whose first trials all fail stops: the mistake is not in the designs.
 ALL_FAILED = 3
@@ -54,36 +52,30 @@ DISK_POLL_S = 5.0
 class Coordinator(Access):
     """One driver's access to one study. Its methods may be called from several threads."""
 
-    def __init__(
-        self,
-        store: Store,
-        study_id: int,
-        name: str,
-        settings: Settings,
-        *,
-        clock: Clock,
-        checkpoints: Path,
-        environment: Mapping[str, Any],
-        progress: Progress,
-        max_checkpoint_bytes: int | None = None,
-    ) -> None:
-        super().__init__(
-            store, study_id, name, settings, clock=clock, checkpoints=checkpoints, progress=progress
+    def __init__(self, study: Study, *, environment: Mapping[str, Any], progress: Progress) -> None:
+        super().__init__(study, progress)
+        gigabytes = self.place.max_checkpoint_gb
+        limit = None if gigabytes is None else int(gigabytes * 2**30)
+        self.quota = Quota(self.checkpoints, limit)
+        self.proposing = Proposing(self, partial(self._columns, halvings=0))
+        self.environment_id = self.store.write(
+            lambda s: runs.add_environment(s, environment, self.clock.now())
         )
-        self.quota = Quota(checkpoints, max_checkpoint_bytes)
-        self.copier = Copier(store, study_id, name, settings, clock, progress)
-        self.proposing = Proposing(self, partial(self._place, halvings=0))
-        self.environment_id = store.write(
-            lambda s: runs.add_environment(s, environment, clock.now())
+        self._environments: set[str | None] = {self.environment_id}
+        self.copier = Copier(
+            study.store, study.id, study.name, study.settings, study.clock, progress
         )
-        self.pruner = Pruner(settings.recipe.epochs) if settings.pruner == "asha" else None
-        self._stop_at = None if settings.timeout_s is None else clock.now() + settings.timeout_s
+        asha = self.settings.pruner == "asha"
+        self.pruner = Pruner(self.settings.recipe.epochs) if asha else None
+        self._scored_on = self.store.read(lambda s: history.scored_on(s, study.id))
+        limit_s, now = self.place.timeout_s, self.clock.now()
+        self._stop_at = None if limit_s is None else now + limit_s
         self._stopping: str | None = None
         self._blocked: str | None = "what a driver before may have left"
         self.block(None)
         self._failures: list[str] = []
-        self._any_success = store.read(lambda s: runs.best(s, study_id)) is not None
-        self._next_look = clock.now()
+        self._any_success = self.store.read(lambda s: runs.best(s, study.id)) is not None
+        self._next_look = now
         self._lock = threading.RLock()
 
     def close(self) -> None:
@@ -146,7 +138,7 @@ class Coordinator(Access):
         if self._stopping is not None:
             return self._stopping
         if self._stop_at is not None and self.clock.now() >= self._stop_at:
-            return f"the time limit of {self.settings.timeout_s:g} s is reached"
+            return f"the time limit of {self.place.timeout_s:g} s is reached"
         if len(self._failures) >= ALL_FAILED and not self._any_success:
             return (
                 f"the first {len(self._failures)} trials all failed, the last one with: "
@@ -166,7 +158,8 @@ class Coordinator(Access):
                 return self._started(run, lease, design)
 
     def _claim(self, run: Run) -> Lease | None:
-        now, place = self.clock.now(), self._place(run.fingerprint, run.halvings)
+        now = self.clock.now()
+        place = self._columns(run.fingerprint, run.proposal, run.halvings)
         return self.store.write(lambda s: leases.claim(s, run, self.owner, now, place))
 
     def _started(self, run: Run, lease: Lease, design: Architecture) -> Attempt:
@@ -174,11 +167,9 @@ class Coordinator(Access):
             run,
             design,
             self.settings,
+            self.place,
             lease=lease,
-            device=self.settings.device,
-            backend=self.settings.backend,
-            checkpoint=self._allowed(self.checkpoint(run.fingerprint, run.halvings)),
-            timeout_s=self.settings.trial_timeout_s,
+            checkpoint=self._allowed(self.checkpoint(run.fingerprint, run.proposal, run.halvings)),
         )
         self.progress(
             TrialStarted(
@@ -201,9 +192,9 @@ class Coordinator(Access):
         assert run.trial_number is not None and of is not None
         self.progress(Replayed(run.trial_number, of, run.score))
 
-    def checkpoint(self, fingerprint: str, halvings: int) -> Path:
-        """Return the folder of a design's checkpoint: the same for every attempt at it."""
-        return self.checkpoints / f"{fingerprint[:20]}-{halvings}"
+    def checkpoint(self, fingerprint: str, proposal: int, halvings: int) -> Path:
+        """Return the folder of a trial's checkpoint: the same for every attempt at it."""
+        return self.checkpoints / f"{fingerprint[:20]}-{proposal}-{halvings}"
 
     def _allowed(self, checkpoint: Path) -> str | None:
         if self.quota.limit is None:
@@ -214,22 +205,24 @@ class Coordinator(Access):
         self.progress(Notice("no room in the checkpoint quota: this trial keeps no checkpoint"))
         return None
 
-    def _place(self, fingerprint: str, halvings: int) -> dict[str, Any]:
+    def _columns(self, fingerprint: str, proposal: int, halvings: int) -> dict[str, Any]:
+        """Return the columns that say where a run will run."""
         return {
-            "device": self.settings.device,
+            "device": self.place.device,
             "environment_id": self.environment_id,
-            "checkpoint": str(self.checkpoint(fingerprint, halvings)),
+            "checkpoint": str(self.checkpoint(fingerprint, proposal, halvings)),
         }
 
     # --- taking results ------------------------------------------------------------------------
 
-    def renew(self, attempt: Attempt) -> None:
+    def renew(self, attempt: Attempt, batch: int | None = None) -> None:
         """Keep a trial.
 
+        batch: how many updates it has made, where it has made more since the last time.
         Raises: LeaseLost when another driver has it.
         """
         now = self.clock.now()
-        self.store.write(lambda s: leases.renew(s, attempt.lease, now))
+        self.store.write(lambda s: leases.renew(s, attempt.lease, now, batch))
 
     def epoch(self, attempt: Attempt, metrics: Any) -> bool:
         """Record the metrics of an epoch; return whether the pruner ends the trial here.
@@ -249,19 +242,25 @@ class Coordinator(Access):
 
         Raises: LeaseLost when another driver has the trial; then nothing is recorded.
         """
-        now = self.clock.now()
-        again = result.outcome is Outcome.OOM and self._can_halve(attempt)
+        now, no_room = self.clock.now(), result.outcome is Outcome.OOM
+        facts, where = result.environment, {}
+        if facts is not None:
+            where = {"environment_id": runs.environment_id(facts), "node": facts.get("host")}
 
-        def write(session: Session) -> tuple[Run, int, bool]:
-            leases.finish(session, attempt.lease, result, now)
+        def write(session: Session) -> tuple[Run, bool, int, bool]:
+            if facts is not None and where["environment_id"] not in self._environments:
+                runs.add_environment(session, facts, now)
+            leases.finish(session, attempt.lease, result, now, **where)
             run = session.get_one(Run, attempt.lease.run_id)
+            again = no_room and run.halvings == 0 and _can_halve(attempt)
             if again and run.newest:
                 runs.retry(session, run, halvings=run.halvings + 1, now=now)
             done = runs.count(session, self.study_id, CANDIDATE, ended=True)
             best = runs.best(session, self.study_id)
-            return run, done, best is not None and best[1] == attempt.trial
+            return run, again, done, best is not None and best[1] == attempt.trial
 
-        run, done, is_best = self.store.write(write, durable=True)
+        run, again, done, is_best = self.store.write(write, durable=True)
+        self._environments |= {run.environment_id}
         recovery.drop_checkpoint(attempt.checkpoint)
         if again:
             self.progress(
@@ -283,13 +282,25 @@ class Coordinator(Access):
         self.store.write(lambda s: leases.release(s, attempt.lease))
         self.progress(TrialRequeued(attempt.trial, reason))
 
-    def _can_halve(self, attempt: Attempt) -> bool:
-        recipe = Recipe.model_validate(dict(attempt.recipe))
-        whole = recipe.accumulate == self.settings.recipe.accumulate
-        return whole and recipe.batch_size // (2 * recipe.accumulate) >= 2
+    def _compares(self, attempt: Attempt, result: Result) -> None:
+        """Say so when a score was made on other hardware than the scores before it."""
+        if result.score is None or result.backend is None:
+            return
+        mine = (attempt.device.partition(":")[0], result.backend)
+        others = self._scored_on - {mine}
+        if others and mine not in self._scored_on:
+            self.progress(
+                Notice(
+                    f"trial {attempt.trial} was scored by {mine[1]} on {mine[0]}, trials before it "
+                    f"by {' and '.join(f'{b} on {d}' for d, b in sorted(others))}: such scores "
+                    "differ in more than the designs; give --backend to all drivers"
+                )
+            )
+        self._scored_on.add(mine)
 
     def _note(self, attempt: Attempt, result: Result, run: Run, done: int, is_best: bool) -> None:
         """Tell the display, and remember what decides about going on."""
+        self._compares(attempt, result)
         with self._lock:
             if result.outcome is Outcome.COMPLETE and result.score is not None:
                 self._any_success = True
@@ -307,6 +318,11 @@ class Coordinator(Access):
                 error=result.error,
                 best=is_best,
                 done=done,
-                trials=self.settings.trials,
+                trials=self.trials,
             )
         )
+
+
+def _can_halve(attempt: Attempt) -> bool:
+    recipe = Recipe.model_validate(dict(attempt.recipe))
+    return recipe.batch_size // (2 * recipe.accumulate) >= 2

@@ -20,10 +20,10 @@ from search_spaces.errors import SpaceError
 class Proposing:
     """Writes one driver's proposals, each a function of the rows that were there before it."""
 
-    def __init__(self, access: Access, place: Callable[[str], dict[str, Any]]) -> None:
+    def __init__(self, access: Access, place: Callable[..., dict[str, Any]]) -> None:
         """Set out.
 
-        place: fingerprint -> columns that say where a design will run.
+        place: fingerprint and proposal -> columns that say where a design will run.
         """
         self.access, self.place = access, place
         memory = access.store.read(
@@ -46,11 +46,12 @@ class Proposing:
             if isinstance(answer, tuple):
                 return answer
             if answer is Refusal.FULL:
-                return self._end("another driver has changed the number of trials")
+                self._ask_how_many()
             # Another driver was faster: learn what it did, and propose again.
 
     def _write(self, new: NewProposal) -> tuple[Run, Architecture] | Refusal:
-        access, now, place = self.access, self.access.clock.now(), self.place(new.fingerprint)
+        access, now = self.access, self.access.clock.now()
+        place = self.place(new.fingerprint, new.index)
         memory = dict(self.planner.history.memory)
 
         def write(session: Session) -> tuple[Run, Architecture] | Refusal:
@@ -91,9 +92,16 @@ class Proposing:
                 access.progress(Notice(f"no baseline {preset}: {error}"))
         return None
 
+    def _ask_how_many(self) -> None:
+        """Learn how many candidates are wanted, which any driver may have changed."""
+        access = self.access
+        access.trials = access.store.read(lambda s: runs.wanted(s, access.study_id))
+
     def _next_candidate(self) -> NewProposal | Wait | Done:
-        wanted = self.access.settings.trials
-        made = len(self.planner.candidates)
+        access, made = self.access, len(self.planner.candidates)
+        if made >= access.trials:
+            self._ask_how_many()
+        wanted = access.trials
         if made >= wanted:
             return self._end(f"{made} of {wanted} candidates are done")
         answer = self.planner.candidate()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
 from typing import Protocol
 
 from nas.driver.access import Done
@@ -37,38 +35,17 @@ def run(
     progress: Progress = silent,
     *,
     trials: int | None = None,
-    timeout_s: float | None = None,
-    checkpoints: Path | None = None,
-    max_checkpoint_gb: float | None = None,
 ) -> StudyFinished:
     """Run a study until its candidates are trained, its time is over, or a signal asks to stop.
 
-    trials: new number of candidates wanted in all. timeout_s: replaces the stored limit.
-    checkpoints: folder for them, one that all machines share on a cluster.
-    max_checkpoint_gb: what they may take together; a trial beyond it keeps none.
+    trials: new number of candidates wanted in all, for every driver of the study.
     Returns: the last event, which `progress` has been told as well.
     Raises: StoreError when the database is lost for good; KeyboardInterrupt at a second signal.
         The study is intact and can be continued after either.
     """
-    settings = study.settings
     if trials is not None:
-        settings = replace(settings, trials=trials)
-    if timeout_s is not None:
-        settings = replace(settings, timeout_s=timeout_s)
-    study.store.write(lambda s: runs.set_trials(s, study.id, settings.trials))
-    study.settings = settings
-    folder = study.checkpoints if checkpoints is None else checkpoints / study.name
-    driver = Coordinator(
-        study.store,
-        study.id,
-        study.name,
-        settings,
-        clock=study.clock,
-        checkpoints=folder,
-        environment=environment(),
-        progress=progress,
-        max_checkpoint_bytes=None if max_checkpoint_gb is None else int(max_checkpoint_gb * 2**30),
-    )
+        study.want(trials)
+    driver = Coordinator(study, environment=environment(), progress=progress)
 
     def stop(signal_name: str) -> None:
         driver.stop(f"stopped by {signal_name}")
@@ -90,7 +67,7 @@ def run(
         reason=last.reason,
         complete=last.complete,
         done=done,
-        trials=settings.trials,
+        trials=driver.trials,
         best_trial=None if best is None else best[1],
         best_score=None if best is None else best[0],
     )
@@ -104,7 +81,7 @@ def _started(study: Study, driver: Coordinator) -> StudyStarted:
     return StudyStarted(
         study=study.name,
         storage=study.store.shown,
-        trials=driver.settings.trials,
+        trials=driver.trials,
         done=done,
         baselines=len(driver.settings.space.points) if wanted else 0,
         continued=study.continued,

@@ -1,7 +1,7 @@
 """Studies: make one, open one.
 
     settings = search_settings(space="quadtree", budget=parse_budget(["4.5GFLOPs"]))
-    study = start(None, "sqlite:///runs/nas.db", settings)
+    study = start(None, "sqlite:///runs/nas.db", settings, Place(device="cuda"))
     finished = run(study, InlineExecutor(), progress=print)
 
 Everything a study knows is in its database; a `Study` is a handle that any process may open.
@@ -9,9 +9,9 @@ Everything a study knows is in its database; a `Study` is a handle that any proc
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,18 @@ from nas.driver.clock import Clock, SystemClock
 from nas.driver.optuna_copy import open_optuna
 from nas.errors import StudyError
 from nas.planning.proposals import Nothing, Planner
+from nas.store import runs
 from nas.store.history import find_study
 from nas.store.session import NoStore, Store, open_store, opened
 from nas.store.tables import Study as StudyRow
-from nas.study.settings import Settings
+from nas.study.place import Place
+from nas.study.settings import Settings, stored_settings
 from search_spaces import SearchSpace
 
 # A name is a folder name as well, and is typed on command lines.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _CHECKPOINTS = "checkpoints"
+_HERE = Place()
 
 
 class NameTaken(StudyError):
@@ -47,14 +50,28 @@ class Study:
     id: int
     store: Store
     settings: Settings
+    place: Place
     clock: Clock
+    created_at: float
     continued: bool = True
 
     @property
     def checkpoints(self) -> Path:
-        """The folder of this study's checkpoints: beside an SQLite file, or in runs/."""
-        beside = Path("runs") if self.store.path is None else self.store.path.parent
-        return beside.absolute() / _CHECKPOINTS / self.name
+        """The folder of this study's checkpoints: beside an SQLite file, or in runs/.
+
+        Its name says which database it belongs to: another one may hold a study of this name.
+        """
+        folder, path = self.place.checkpoints, self.store.path
+        if folder is None:
+            folder = (Path("runs") if path is None else path.parent) / _CHECKPOINTS
+        database = self.store.url.database if path is None else path.resolve()
+        key = hashlib.sha256(f"{database}/{self.id}/{self.created_at!r}".encode()).hexdigest()[:8]
+        return folder.absolute() / f"{self.name}-{key}"
+
+    def want(self, trials: int) -> None:
+        """Change how many candidates the study wants, for every driver of it."""
+        self.settings = self.settings.model_copy(update={"trials": trials})
+        self.store.write(lambda s: runs.set_trials(s, self.id, trials))
 
     def close(self) -> None:
         """Close the database."""
@@ -62,28 +79,36 @@ class Study:
 
 
 def start(
-    name: str | None, storage: str, settings: Settings, *, clock: Clock | None = None
+    name: str | None,
+    storage: str,
+    settings: Settings,
+    place: Place = _HERE,
+    *,
+    clock: Clock | None = None,
 ) -> Study:
     """Make a study, or open the one of that name if it was made with the same settings.
+
+    place: where this driver runs it; what it does not state is as the first driver had it.
 
     Raises: as `create_study`; StudyError when the study differs, naming the first difference.
     """
     if name is None or not _exists(name, storage):
         try:
-            return create_study(settings, storage, name=name, clock=clock)
+            return create_study(settings, storage, name=name, place=place, clock=clock)
         except NameTaken:
             if name is None or not _exists(name, storage):
                 raise
             # Another machine began the same study at this moment: continue it.
-    study = open_study(name, storage, clock=clock, check_data=True)
+    study = open_study(name, storage, place=place, clock=clock, check_data=True)
     if (changed := study.settings.difference(settings)) is not None:
         study.close()
         raise StudyError(
             f"study {name!r} cannot be continued so: {changed}; `resume {name}` keeps its "
             "settings, another --study makes a new one"
         )
-    limited = replace(study.settings, trials=settings.trials, timeout_s=settings.timeout_s)
-    return replace(study, settings=limited)
+    if "trials" in settings.model_fields_set:
+        study.want(settings.trials)
+    return study
 
 
 def create_study(
@@ -91,6 +116,7 @@ def create_study(
     storage: str,
     *,
     name: str | None = None,
+    place: Place = _HERE,
     clock: Clock | None = None,
     check_data: bool = True,
 ) -> Study:
@@ -107,49 +133,62 @@ def create_study(
         )
     clock = clock or SystemClock()
     if check_data:
-        _check_data(settings)
+        _check_data(settings, place)
     _check_feasible(settings)
     store = open_store(storage, create=True)
     try:
         taken = _optuna_names(store)
-        chosen, study_id = _insert(store, settings, name, taken, clock.now())
+        now = clock.now()
+        chosen, study_id = _insert(store, settings, place, name, taken, now)
     except BaseException:
         store.close()
         raise
-    return Study(chosen, study_id, store, settings, clock, continued=False)
+    return Study(chosen, study_id, store, settings, place, clock, now, continued=False)
 
 
 def open_study(
-    name: str, storage: str, *, clock: Clock | None = None, check_data: bool = False
+    name: str,
+    storage: str,
+    *,
+    place: Place = _HERE,
+    clock: Clock | None = None,
+    check_data: bool = False,
 ) -> Study:
     """Open a study with its stored settings.
 
+    place: where this driver runs it; what it does not state is as the first driver had it.
     check_data: whether the recipe's data set is looked at, as before a training.
-    Raises: StoreError; StudyError for an unknown name, or when its space file has changed;
-        DataError.
+    Raises: StoreError; StudyError for an unknown name, for stored settings that this version
+        cannot read, when the space file has changed, or for a place whose scores would not
+        compare; DataError.
     """
     store = open_store(storage)
     try:
         row = store.read(lambda s: find_study(s, name, store.shown))
         space = SearchSpace.from_text(row.space_text, f"space of study {name}", proven=True)
-        source = row.settings.get("space_source")
-        _check_unchanged(name, space, source)
-        stored = {k: v for k, v in row.settings.items() if k != "space_source"}
-        settings = Settings.from_dict(
-            stored, space=space, trials=row.trials, seed=row.seed, source=source
+        settings = stored_settings(
+            row.settings, study=name, space=space, trials=row.trials, seed=row.seed
         )
+        _check_unchanged(name, space, settings.space_source)
+        first = Place.of(**row.place)
+        if (changed := first.difference(place)) is not None:
+            raise StudyError(
+                f"study {name!r} cannot be continued so: {changed}; scores of different hardware "
+                f"do not compare: `resume {name}` goes on as before, another --study begins anew"
+            )
+        place = place.over(first)
         if check_data:
-            _check_data(settings)
+            _check_data(settings, place)
     except BaseException:
         store.close()
         raise
-    return Study(name, row.id, store, settings, clock or SystemClock())
+    return Study(name, row.id, store, settings, place, clock or SystemClock(), row.created_at)
 
 
-def _check_data(settings: Settings) -> None:
+def _check_data(settings: Settings, place: Place) -> None:
     from nas.training.data.catalog import check_data
 
-    check_data(settings.recipe)
+    check_data(place.recipe(settings.recipe))
 
 
 def _exists(name: str, storage: str) -> bool:
@@ -186,13 +225,18 @@ def _optuna_names(store: Store) -> set[str]:
 
 
 def _insert(
-    store: Store, settings: Settings, name: str | None, taken: set[str], now: float
+    store: Store,
+    settings: Settings,
+    place: Place,
+    name: str | None,
+    taken: set[str],
+    now: float,
 ) -> tuple[str, int]:
     """Write the study's row under a free name."""
     for candidate in _names(settings) if name is None else [name]:
         if candidate in taken and name is None:
             continue
-        row = _row(settings, candidate, now)
+        row = _row(settings, place, candidate, now)
         known = store.read(partial(_id_of, name=candidate))
         if known is None and candidate in taken:
             raise NameTaken(
@@ -209,16 +253,16 @@ def _insert(
     raise AssertionError("names do not run out")
 
 
-def _row(settings: Settings, name: str, now: float) -> dict[str, Any]:
+def _row(settings: Settings, place: Place, name: str, now: float) -> dict[str, Any]:
     space = settings.space
-    stored: Mapping[str, Any] = settings.to_dict() | {"space_source": settings.source}
     return {
         "name": name,
         "space_name": space.name,
         "space_version": space.version,
         "space_fingerprint": space.fingerprint,
         "space_text": space.source_text,
-        "settings": dict(stored),
+        "settings": settings.to_dict(),
+        "place": place.to_dict(),
         "trials": settings.trials,
         "seed": settings.seed,
         "planner": None,

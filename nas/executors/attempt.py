@@ -8,13 +8,14 @@ it becomes an outcome class with a traceback, and the search goes on.
 from __future__ import annotations
 
 import gc
+import math
 import shutil
 import sys
 import time
 import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,6 +23,7 @@ from nas.driver.disk import shortage
 from nas.errors import StudyError
 from nas.study.attempts import Attempt, Result
 from nas.study.outcomes import Outcome, Stop, classify
+from nas.training.environment import environment
 
 if TYPE_CHECKING:
     from backbones.config import BackboneConfig
@@ -56,17 +58,20 @@ class Brake:
 
     at_epoch: stop after the epoch that is under way. at_once: stop at the next update.
     pruned: end here, because the design has fallen behind; set while an epoch is reported.
+    batches: how often a training has asked, which it does before each update.
     """
 
     at_epoch: bool = False
     at_once: str | None = None
     deadline: float | None = None
     timed_out: bool = False
+    batches: int = 0
     pruned: bool = False
     history: list[EpochMetrics] = field(default_factory=list)
 
     def should_stop(self) -> bool:
         """Whether to stop now."""
+        self.batches += 1
         if self.deadline is not None and time.monotonic() > self.deadline:
             self.timed_out = True
         return self.timed_out or self.at_once is not None
@@ -106,26 +111,42 @@ def carry_out(
         if brake.at_epoch or brake.should_stop():
             raise Stop("asked to stop")
 
-    notes: list[str] = []
     try:
-        try:
-            done = _train(attempt, after_epoch, brake, proxy)
-        except StudyError as error:
-            if own_trouble or not attempt.continued or shortage(Path(str(attempt.checkpoint))):
-                raise
-            # A damaged checkpoint, or one of other hardware, shall not cost the trial.
-            notes.append(f"trained from the start, since {error}")
-            shutil.rmtree(str(attempt.checkpoint))
-            done = _train(attempt, after_epoch, brake, proxy)
+        result = _complete(
+            attempt, *_train_patiently(attempt, after_epoch, brake, proxy, own_trouble)
+        )
     except Exception as error:
         if own_trouble:
             raise own_trouble[0] from None
-        return _ended(attempt, brake, error)
+        result = _ended(attempt, brake, error)
+    return replace(result, environment=environment())
+
+
+def _train_patiently(
+    attempt: Attempt,
+    report: Callable[[EpochMetrics], None],
+    brake: Brake,
+    proxy: Proxy | None,
+    own_trouble: list[BaseException],
+) -> tuple[ProxyResult, list[str]]:
+    """Train; from the start where a checkpoint is damaged, or of other hardware, with a note."""
+    try:
+        return _train(attempt, report, brake, proxy), []
+    except StudyError as error:
+        if own_trouble or not attempt.continued or shortage(Path(str(attempt.checkpoint))):
+            raise
+        note = f"trained from the start, since {error}"
+    shutil.rmtree(str(attempt.checkpoint))
+    return _train(attempt, report, brake, proxy), [note]
+
+
+def _complete(attempt: Attempt, done: ProxyResult, notes: list[str]) -> Result:
     return Result(
         Outcome.COMPLETE,
         score=done.score,
+        scores={"top1": done.top1, "likelihood": math.exp(-done.val_loss)},
         objectives=(done.score, *attempt.costs),
-        metrics=_metrics(done, notes),
+        metrics={**asdict(done), "notes": [*done.notes, *notes]},
         backend=done.backend,
         dtype=done.dtype,
     )
@@ -146,6 +167,8 @@ def _train(
             report=report,
             checkpoint=attempt.checkpoint,
             should_stop=brake.should_stop,
+            # A proxy that scores validation only need not know of splits.
+            **({} if attempt.split == "val" else {"split": attempt.split}),
         )
 
 
@@ -209,9 +232,3 @@ def free_memory() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def _metrics(done: ProxyResult, notes: list[str]) -> dict[str, Any]:
-    metrics = asdict(done)
-    metrics["notes"] = [*done.notes, *notes]
-    return metrics

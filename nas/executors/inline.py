@@ -116,9 +116,11 @@ class _Renewal(threading.Thread):
 
     def run(self) -> None:
         """Renew every RENEW_EVERY_S."""
+        seen = 0
         while not self._over.wait(RENEW_EVERY_S):
+            moved, seen = self.brake.batches > seen, self.brake.batches
             try:
-                self.coordinator.renew(self.attempt)
+                self.coordinator.renew(self.attempt, seen if moved else None)
             except ScanNASError as error:
                 self.trouble = error
                 self.brake.at_once = "the lease could not be renewed"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
@@ -17,6 +17,7 @@ from nas.store import history
 from nas.store.tables import Run
 from nas.study.attempts import Attempt, Lease
 from nas.study.outcomes import Outcome
+from nas.study.place import Place
 
 if TYPE_CHECKING:
     from nas.training.loop import EpochMetrics
@@ -80,10 +81,9 @@ def _recorded(
         run,
         history.architecture(session, run),
         study.settings,
-        lease=Lease(run.id, "rerun", 0),
-        device=run.device or study.settings.device,
         # What "auto" stood for then; the same trial must run on the same kernels.
-        backend=run.backend or study.settings.backend,
+        Place.of(device=run.device, backend=run.backend).over(study.place),
+        lease=Lease(run.id, "rerun", 0),
     )
-    pruned = run.state == Outcome.PRUNED.value
-    return attempt, run.score, int((run.metrics or {})["epochs"]) if pruned else None
+    pruned_after = int((run.metrics or {})["epochs"]) if run.state == Outcome.PRUNED.value else None
+    return replace(attempt, timeout_s=None), run.score, pruned_after

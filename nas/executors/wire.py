@@ -26,7 +26,8 @@ def result_to(result: Result) -> str:
     """Return a result as text, so that Tune does not take its fields for metrics."""
     data = asdict(result)
     data["outcome"] = result.outcome.value
-    data["metrics"] = None if result.metrics is None else finite(result.metrics)
+    for key in ("metrics", "scores"):
+        data[key] = None if data[key] is None else finite(data[key])
     return json.dumps(data)
 
 

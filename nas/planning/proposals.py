@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from nas.planning.strategies import check_strategy, make_sampler
 from nas.planning.strategies.encoding import ROLE, distributions, encode
 from nas.planning.strategies.history import History
 from nas.study.outcomes import Outcome
-from nas.study.proposals import BASELINE, CANDIDATE, REPLAY, Entry, NewProposal
+from nas.study.proposals import BASELINE, CANDIDATE, REPLAY, SEARCH, Entry, NewProposal
 from nas.study.settings import OBJECTIVES, Settings
 from search_spaces import Band, fit_widths
 from search_spaces.errors import SpaceError, UnreachableError
@@ -102,14 +102,16 @@ class Planner:
             if entry.ended:
                 self._unended.pop(entry.index, None)
             else:
-                self._unended[entry.index] = entry.fingerprint
+                self._unended[entry.index] = entry.fingerprint if entry.stage == SEARCH else ""
+            if entry.stage != SEARCH:
+                continue
             if entry.role == CANDIDATE:
                 self.candidates.add(entry.fingerprint)
             if new and entry.role != BASELINE:
                 circled = entry.role == REPLAY
                 self.replays_in_a_row = self.replays_in_a_row + 1 if circled else 0
         self.pending = set(self._unended)
-        self.in_flight = set(self._unended.values())
+        self.in_flight = set(self._unended.values()) - {""}
 
     def candidate(self) -> NewProposal | Nothing:
         """Return the next design of the strategy.
@@ -236,6 +238,7 @@ class Planner:
     ) -> NewProposal:
         s = self.settings
         cost = backbones.cost(config, s.image_size, s.budget.convention)
+        fingerprint = config.fingerprint()
         if not s.budget.admits(flops=cost.flops, params=cost.params):
             raise BudgetError(
                 f"a design of space {s.space.name!r} costs {cost.flops:.4g} FLOPs and "
@@ -250,7 +253,8 @@ class Planner:
             role=role,
             kind=kind,
             label=label,
-            fingerprint=config.fingerprint(),
+            fingerprint=fingerprint,
+            seed=s.training_seed(fingerprint),
             config=config.to_dict(),
             flops=cost.flops,
             params_count=cost.params,
@@ -262,6 +266,9 @@ class Planner:
         )
 
     def _trial(self, entry: Entry) -> FrozenTrial:
+        if entry.stage != SEARCH:
+            # What another stage trained keeps its index, and tells a strategy nothing.
+            entry = replace(entry, state=Outcome.ERROR.value, params={}, sampler={})
         state = _STATES[entry.state]
         values: list[float] | None = None
         if entry.state in _WORST:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from nas.errors import StudyError
 from nas.store.tables import NEWEST, Architecture, Epoch, Run, Study
 from nas.study.attempts import ENDED
+from nas.study.outcomes import Outcome
 from nas.study.proposals import CANDIDATE, Entry
 
 
@@ -41,6 +42,7 @@ def _select(session: Session, study_id: int, wanted: Any) -> list[Entry]:
         Run.sampler,
         Run.objectives,
         Run.metrics,
+        Run.stage,
     ).where(Run.study_id == study_id, NEWEST, wanted)
     return [
         Entry(
@@ -52,6 +54,7 @@ def _select(session: Session, study_id: int, wanted: Any) -> list[Entry]:
             sampler=row.sampler,
             objectives=row.objectives,
             epochs=int((row.metrics or {}).get("epochs", 0)),
+            stage=row.stage,
         )
         for row in session.execute(query)
     ]
@@ -72,6 +75,17 @@ def epochs_of_candidates(
         )
     )
     return [tuple(row) for row in session.execute(query)]
+
+
+def scored_on(session: Session, study_id: int) -> set[tuple[str, str]]:
+    """Return the kinds of device and the backends that a study's scores were made on."""
+    query = select(Run.device, Run.backend).where(
+        Run.study_id == study_id, Run.newest, Run.state == Outcome.COMPLETE.value
+    )
+    found = session.execute(query.distinct()).all()
+    return {
+        (row.device.partition(":")[0], row.backend) for row in found if row.device and row.backend
+    }
 
 
 def find_study(session: Session, name: str, shown: str) -> Study:

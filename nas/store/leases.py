@@ -57,12 +57,14 @@ def claim(
     return Lease(run.id, owner, token + 1) if session.scalar(mine) is not None else None
 
 
-def renew(session: Session, lease: Lease, now: float) -> None:
+def renew(session: Session, lease: Lease, now: float, batch: int | None = None) -> None:
     """Extend a lease.
 
+    batch: how many updates the training has made, where it has made more since the last time.
     Raises: LeaseLost when the run is no longer the owner's.
     """
-    _held(session, lease, lease_expires=now + LEASE_S)
+    moved = {} if batch is None else {"progress_at": now, "progress_batch": batch}
+    _held(session, lease, lease_expires=now + LEASE_S, **moved)
 
 
 def record_epoch(
@@ -70,9 +72,9 @@ def record_epoch(
 ) -> None:
     """Write the metrics of an epoch, replacing those of an interrupted attempt at it.
 
-    Raises: LeaseLost, as `renew`, which it does in the same transaction.
+    Raises: LeaseLost, as `renew`, whose work it does in the same transaction.
     """
-    renew(session, lease, now)
+    _held(session, lease, lease_expires=now + LEASE_S, progress_at=now)
     insert = insert_into(session, Epoch).values(
         run_id=lease.run_id, epoch=epoch, metrics=dict(metrics), at=now
     )
@@ -80,8 +82,10 @@ def record_epoch(
     session.execute(insert.on_conflict_do_update(index_elements=("run_id", "epoch"), set_=new))
 
 
-def finish(session: Session, lease: Lease, result: Result, now: float) -> None:
+def finish(session: Session, lease: Lease, result: Result, now: float, **where: str | None) -> None:
     """Write how a run ended.
+
+    where: columns that say where it ran (environment_id, node), if that is known better now.
 
     Raises: LeaseLost when the run is no longer the owner's; then nothing was written.
     """
@@ -92,6 +96,7 @@ def finish(session: Session, lease: Lease, result: Result, now: float) -> None:
         .values(
             state=result.outcome.value,
             score=result.score,
+            scores=None if result.scores is None else dict(result.scores),
             objectives=None if result.objectives is None else list(result.objectives),
             metrics=None if result.metrics is None else dict(result.metrics),
             backend=result.backend,
@@ -101,6 +106,7 @@ def finish(session: Session, lease: Lease, result: Result, now: float) -> None:
             lease_expires=None,
             finished_at=now,
             told=False,
+            **where,
         ),
     )
     if not written and not _ended_by(session, lease, result.outcome.value):

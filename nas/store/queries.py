@@ -18,7 +18,7 @@ from nas.store.session import opened
 from nas.store.tables import Architecture, Environment, Epoch, Run, Study
 from nas.study.attempts import ENDED, RUNNING
 from nas.study.outcomes import Outcome
-from nas.study.proposals import BASELINE, CANDIDATE, REPLAY
+from nas.study.proposals import BASELINE, CANDIDATE, REPLAY, SEARCHED
 
 COMPLETE = Outcome.COMPLETE.value
 PARETO_COSTS = ("flops", "params")
@@ -88,14 +88,16 @@ def _studies(session: Session) -> list[dict[str, Any]]:
         if state == RUNNING:
             so_far["running"] += n
     best: dict[int, float | None] = {}
-    scores = select(Run.study_id, func.max(Run.score)).where(Run.newest, Run.state == COMPLETE)
+    scores = select(Run.study_id, func.max(Run.score)).where(
+        Run.newest, Run.state == COMPLETE, Run.role.in_(SEARCHED)
+    )
     for study_id, score in session.execute(scores.group_by(Run.study_id)):
         best[study_id] = score
     return [
         {
             "study": row.name,
             "space": row.space_name,
-            "budget": row.settings["budget"],
+            "budget": row.settings["budget"]["text"],
             "strategy": row.settings["strategy"],
             "trials": row.trials,
             **counted.get(row.id, {"done": 0, "running": 0}),
@@ -115,6 +117,8 @@ def _about(study: Study) -> dict[str, Any]:
         "seed": study.seed,
         "created_at": study.created_at,
         **study.settings,
+        **study.place,
+        "budget": study.settings["budget"]["text"],
     }
 
 
@@ -179,7 +183,7 @@ def _pareto(session: Session, study: Study) -> dict[str, list[dict[str, Any]]]:
             Run.study_id == study.id,
             Run.newest,
             Run.state == COMPLETE,
-            Run.role.in_((CANDIDATE, BASELINE)),
+            Run.role.in_(SEARCHED),
         )
     )
     points = session.execute(query).all()
@@ -239,6 +243,7 @@ def _trial(session: Session, study: Study, number: int, storage: str) -> dict[st
         "kind": run.kind,
         "state": run.state,
         "score": run.score,
+        "scores": run.scores,
         "objectives": run.objectives,
         "metrics": run.metrics,
         "fingerprint": run.fingerprint,
@@ -250,13 +255,16 @@ def _trial(session: Session, study: Study, number: int, storage: str) -> dict[st
         "image_size": design.image_size,
         "space": study.space_name,
         "space_version": run.space_version,
-        "recipe": study.settings["recipe"],
+        "recipe": run.recipe or study.settings["recipe"],
         "halvings": run.halvings,
         "seed": run.seed,
+        "seed_index": run.seed_index,
+        "split": run.split,
         "replay_of": _number_of(session, run.replay_of),
         "backend": run.backend,
         "device": run.device,
         "dtype": run.dtype,
+        "node": run.node,
         "environment": environment,
         # A later attempt has the last word on an epoch.
         "epochs": list({epoch: metrics for epoch, metrics in epochs}.values()),

@@ -30,10 +30,11 @@ from nas.store.tables import (
 )
 from nas.study.attempts import ENDED, RUNNING, WAITING, Lease
 from nas.study.outcomes import Outcome
-from nas.study.proposals import CANDIDATE, REPLAY, NewProposal
+from nas.study.proposals import CANDIDATE, REPLAY, SEARCHED, NewProposal
 
 MAX_ATTEMPTS = 3
-_SEED_BITS = 31
+# With the design, what tells one training of a study from another.
+_TRAINING = ("stage", "seed_index", "repeat", "split", "recipe_id")
 
 
 class Refusal(str, Enum):
@@ -66,6 +67,7 @@ def propose(
         select(Run).where(
             Run.study_id == study_id,
             Run.fingerprint == new.fingerprint,
+            *(getattr(Run, key) == value for key, value in _training(new).items()),
             TRAINED_ONCE,
         )
     ).one_or_none()
@@ -86,7 +88,9 @@ def propose(
         choices=dict(new.choices),
         sampler=dict(new.sampler),
         space_version=study.space_version,
-        seed=trial_seed(study.seed, new.fingerprint),
+        seed=new.seed,
+        **_training(new),
+        recipe=None if new.recipe is None else dict(new.recipe),
         state=RUNNING,
         halvings=0,
         told=False,
@@ -101,16 +105,15 @@ def propose(
     else:
         run.state, run.score, run.objectives = known.state, known.score, known.objectives
         run.metrics, run.error, run.halvings = known.metrics, known.error, known.halvings
+        run.scores = known.scores
         run.replay_of, run.finished_at = known.id, now
     session.add(run)
     session.flush()
     return run
 
 
-def trial_seed(study_seed: int, fingerprint: str) -> int:
-    """Return the seed a design is trained with: the same whenever and wherever it runs."""
-    digest = hashlib.sha256(f"{study_seed}/{fingerprint}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> (64 - _SEED_BITS)
+def _training(new: NewProposal) -> dict[str, Any]:
+    return {key: getattr(new, key) for key in _TRAINING}
 
 
 def retry(session: Session, run: Run, *, halvings: int | None = None, now: float) -> Run:
@@ -133,6 +136,8 @@ def retry(session: Session, run: Run, *, halvings: int | None = None, now: float
         sampler=run.sampler,
         space_version=run.space_version,
         seed=run.seed,
+        **{key: getattr(run, key) for key in _TRAINING},
+        recipe=run.recipe,
         state=WAITING,
         halvings=run.halvings if halvings is None else halvings,
         told=False,
@@ -180,7 +185,7 @@ def best(session: Session, study_id: int) -> tuple[float, int] | None:
             Run.study_id == study_id,
             Run.newest,
             Run.state == Outcome.COMPLETE.value,
-            Run.role != REPLAY,
+            Run.role.in_(SEARCHED),
         )
         .order_by(Run.score.desc(), Run.proposal)
         .limit(1)
@@ -244,6 +249,11 @@ def count(session: Session, study_id: int, role: str, *, ended: bool = False) ->
     return session.scalar(query) or 0
 
 
+def wanted(session: Session, study_id: int) -> int:
+    """Return how many candidates a study shall have."""
+    return session.scalars(select(Study.trials).where(Study.id == study_id)).one()
+
+
 def next_index(session: Session, study_id: int) -> int:
     """Return the index of the next proposal."""
     return _next(session, study_id)[0]
@@ -275,10 +285,14 @@ def set_blocked(session: Session, study_id: int, reason: str | None) -> None:
     session.execute(update(Study).where(Study.id == study_id).values(blocked=reason))
 
 
+def environment_id(facts: Mapping[str, Any]) -> str:
+    """Return the id under which an environment is recorded: a hash of its facts."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def add_environment(session: Session, facts: Mapping[str, Any], now: float) -> str:
     """Record an environment unless it is known; return its id."""
-    text = json.dumps(facts, sort_keys=True)
-    key = hashlib.sha256(text.encode()).hexdigest()[:16]
+    key = environment_id(facts)
     insert_if_new(session, Environment, Environment.id, id=key, facts=dict(facts), created_at=now)
     return key
 

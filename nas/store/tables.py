@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-REVISION = "0002"
+REVISION = "0003"
 VERSION_TABLE = "nas_alembic_version"
 PREFIX = "nas_"
 # Conditions of partial indexes. SQLite uses one only for a query that says the same, to the letter.
@@ -59,6 +59,7 @@ class Study(Base):
 
     space_text: the space file as it was, so that the study outlives the file.
     settings: everything else that decides what is proposed and how it is scored.
+    place: where and for how long its first driver was to run it; the next one's default.
     trials: candidates wanted; raised when a study is continued.
     planner: what a strategy remembers beside the runs (generations of a population).
     blocked: why a driver cannot start trials now (a full disk, no resources), None when it can.
@@ -73,6 +74,7 @@ class Study(Base):
     space_fingerprint: Mapped[str] = mapped_column(String(64))
     space_text: Mapped[str] = mapped_column(Text)
     settings: Mapped[dict[str, Any]]
+    place: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")
     trials: Mapped[int]
     seed: Mapped[int] = mapped_column(BigInteger)
     planner: Mapped[dict[str, Any] | None]
@@ -115,13 +117,20 @@ class Run(Base):
     trial_number: what users call the trial by, dense from 0; Optuna's copy has the same.
     proposal: the index of the proposal in its study, counted from 0, baselines first.
     attempt: from 1; newest: whether no later attempt exists. Only the newest counts.
-    role: candidate, baseline or replay (a proposal that was trained before in this study).
+    role: candidate, baseline or replay (a proposal that was trained before in this study), or
+        what another stage calls its runs. stage: what the training is for (nas.study.proposals).
+    seed_index: which of the study's seeds. repeat: counts trainings alike in all else.
+    split: the data that was scored. recipe, recipe_id: another one than the study's, and its
+        fingerprint.
     label: of a baseline, its preset. kind: how the strategy came by the proposal.
     params: choices as a tuner stores them; choices: as the space writes them.
     sampler: what the strategy attached to the proposal.
     state: waiting, running, or the class of the outcome (nas.study.outcomes).
     halvings: how often the batch was cut for lack of memory.
+    scores: by name. score: the one that the study goes by.
     told: whether Optuna's copy of the trial shows the state, or need not.
+    progress_at, progress_batch: when it last moved, and how many updates it had made then.
+    environment_id, node: of the process that trains; of the driver until that has reported.
     lease_token: grows with every claim; a write with an older one is refused. Kept with the
         owner after the end, so that a write that was cut off can be recognized as done.
     """
@@ -135,6 +144,11 @@ class Run(Base):
             "nas_run_trained_once",
             "study_id",
             "fingerprint",
+            "stage",
+            "seed_index",
+            "repeat",
+            "split",
+            "recipe_id",
             unique=True,
             sqlite_where=TRAINED_ONCE,
             postgresql_where=TRAINED_ONCE,
@@ -172,9 +186,16 @@ class Run(Base):
     sampler: Mapped[dict[str, Any]]
     space_version: Mapped[str] = mapped_column(String(50))
     seed: Mapped[int] = mapped_column(BigInteger)
+    stage: Mapped[str] = mapped_column(String(20), default="search", server_default="search")
+    seed_index: Mapped[int] = mapped_column(default=0, server_default="0")
+    repeat: Mapped[int] = mapped_column(default=0, server_default="0")
+    split: Mapped[str] = mapped_column(String(20), default="val", server_default="val")
+    recipe: Mapped[dict[str, Any] | None]
+    recipe_id: Mapped[str] = mapped_column(String(64), default="", server_default="")
     state: Mapped[str] = mapped_column(String(20))
     halvings: Mapped[int]
     score: Mapped[float | None]
+    scores: Mapped[dict[str, Any] | None]
     objectives: Mapped[list[Any] | None]
     metrics: Mapped[dict[str, Any] | None]
     replay_of: Mapped[int | None] = mapped_column(ForeignKey("nas_run.id"))
@@ -187,6 +208,9 @@ class Run(Base):
     device: Mapped[str | None] = mapped_column(String(40))
     dtype: Mapped[str | None] = mapped_column(String(20))
     environment_id: Mapped[str | None] = mapped_column(ForeignKey("nas_environment.id"))
+    node: Mapped[str | None] = mapped_column(String(200))
+    progress_at: Mapped[float | None]
+    progress_batch: Mapped[int | None]
     error: Mapped[str | None] = mapped_column(Text)
     traceback: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[float]

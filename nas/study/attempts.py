@@ -42,7 +42,10 @@ class Lease:
 
 @dataclass(frozen=True)
 class Result:
-    """How an attempt ended, as it is written to its row."""
+    """How an attempt ended, as it is written to its row.
+
+    scores: by name, `score` among them. environment: of the process that trained.
+    """
 
     outcome: Outcome
     score: float | None = None
@@ -52,6 +55,8 @@ class Result:
     dtype: str | None = None
     error: str | None = None
     traceback: str | None = None
+    scores: Mapping[str, float] | None = None
+    environment: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +65,7 @@ class Attempt:
 
     config, recipe: plain data of BackboneConfig and Recipe; the recipe's batch is cut already.
     checkpoint: folder for the state after each epoch. timeout_s: wall time of this attempt.
-    costs: values of the objectives beside the score, in their order.
+    costs: values of the objectives beside the score, in their order. split: the data scored.
     """
 
     lease: Lease
@@ -80,6 +85,7 @@ class Attempt:
     checkpoint: str | None
     timeout_s: float | None = None
     costs: tuple[float, ...] = ()
+    split: str = "val"
 
     @property
     def continued(self) -> bool:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
 
 from nas.errors import BudgetError
 from search_spaces.fit import Band
@@ -31,17 +33,18 @@ _BUDGET = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Budget:
+class Budget(BaseModel):
     """Bands that every candidate lies in.
 
-    text: as written, one entry per budget. bands: in the same order, in FLOPs or parameters.
-    convention: how FLOPs are counted, "fvcore" or "macs".
+    text: as written, one entry per budget. bands: in the same order, in FLOPs or parameters,
+    stored with a study: what a text means may change. convention: how FLOPs are counted.
     """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     text: tuple[str, ...]
     bands: tuple[Band, ...]
-    convention: str
+    convention: Literal["fvcore", "macs"]
 
     def admits(self, *, flops: float, params: float) -> bool:
         """Whether a design of that cost (FLOPs in `convention`) lies in every band."""
@@ -69,7 +72,8 @@ def parse_budget(texts: Sequence[str]) -> Budget:
         bands.append(band)
         if convention is not None:
             conventions.add(convention)
-    return Budget(tuple(texts), tuple(bands), conventions.pop() if conventions else "fvcore")
+    convention = conventions.pop() if conventions else "fvcore"
+    return Budget(text=tuple(texts), bands=tuple(bands), convention=convention)
 
 
 def _parse_one(text: str) -> tuple[Band, str | None]:

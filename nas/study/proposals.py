@@ -9,6 +9,10 @@ from typing import Any
 from nas.study.attempts import ENDED
 
 CANDIDATE, BASELINE, REPLAY = "candidate", "baseline", "replay"
+# What a training is for. Candidates and baselines are one thing: a design is trained once for
+# the search. Any other role is a stage of its own, e.g. "control" or "confirmation".
+SEARCH = "search"
+SEARCHED = (CANDIDATE, BASELINE)
 
 
 @dataclass(frozen=True)
@@ -16,7 +20,10 @@ class NewProposal:
     """A feasible design that is about to be tried.
 
     index: which proposal of the study it is; refused when another driver took that place.
-    params: its choices as a tuner stores them. sampler: what the strategy attached.
+    seed: of its training, the `seed_index`-th of the study's. repeat: counts trainings alike in
+    all else. split: the data that is scored. recipe: where it is not the study's own, with
+    recipe_id, its fingerprint. params: its choices as a tuner stores them. sampler: what the
+    strategy attached.
     """
 
     index: int
@@ -28,10 +35,21 @@ class NewProposal:
     params_count: int
     convention: str
     image_size: int
+    seed: int
+    seed_index: int = 0
+    repeat: int = 0
+    split: str = "val"
+    recipe: Mapping[str, Any] | None = None
+    recipe_id: str = ""
     label: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
     choices: Mapping[str, Any] = field(default_factory=dict)
     sampler: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def stage(self) -> str:
+        """What the training is for."""
+        return SEARCH if self.role in SEARCHED else self.role
 
 
 @dataclass(frozen=True)
@@ -46,6 +64,7 @@ class Entry:
     sampler: dict[str, Any]
     objectives: list[float] | None
     epochs: int
+    stage: str = SEARCH
 
     @property
     def ended(self) -> bool:

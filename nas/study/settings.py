@@ -2,102 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import hashlib
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
 
 from nas.errors import StudyError
-from nas.study.budget import Budget, parse_budget
+from nas.study.budget import Budget
 from nas.study.recipe import Recipe
 from search_spaces import SearchSpace
 
 DEFAULT_TRIALS = 12
-WARM_STARTS = ("presets", "none")
-PRUNERS = ("none", "asha")
 # Objective -> whether more is better. The first objective is what training measures.
 OBJECTIVES = {"top1": True, "flops": False, "params": False}
+_SEED_BITS = 31
+# What has a column of its own beside the stored settings.
+_COLUMNS = {"space", "trials", "seed"}
+_NOT_COMPARED = {"space", "recipe", "trials", "space_source"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Everything that decides what is proposed and how it is scored.
+class Settings(BaseModel):
+    """Everything that decides what is proposed and what a score of it means.
 
-    trials: candidates wanted, beside the baselines. timeout_s: no trial starts later than that
-    after a driver's start. trial_timeout_s: of one trial. device: where proxies train.
-    backend: of the scans. warm_start: "presets" trains the space's published designs first.
-    pruner: "asha" ends candidates early that fall behind at the same epoch, "none" does not.
-    source: the user's own space file, None for a shipped space.
+    trials: candidates wanted, beside the baselines; a study that is continued keeps its number
+    unless this is stated. image_size: at which cost is counted. warm_start: "presets" trains the
+    space's published designs first. pruner: "asha" ends candidates early that fall behind at the
+    same epoch, "none" does not. seeds: "shared" trains all designs with the same seeds, which
+    takes what a seed does out of their differences; "per design" is what studies had before that.
+    space_source: the user's own space file, None for a shipped space.
     """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     space: SearchSpace
     budget: Budget
     recipe: Recipe
-    device: str
-    trials: int = DEFAULT_TRIALS
-    seed: int = 0
+    trials: PositiveInt = DEFAULT_TRIALS
+    seed: Annotated[int, Field(ge=0)] = 0
     strategy: str = "evolution"
     objectives: tuple[str, ...] = ("top1",)
-    image_size: int = 224
-    backend: str = "auto"
-    warm_start: str = "presets"
-    pruner: str = "none"
-    timeout_s: float | None = None
-    trial_timeout_s: float | None = None
-    source: str | None = None
+    image_size: PositiveInt = 224
+    warm_start: Literal["presets", "none"] = "presets"
+    pruner: Literal["asha", "none"] = "none"
+    seeds: Literal["shared", "per design"] = "shared"
+    space_source: str | None = None
 
-    def __post_init__(self) -> None:
-        if self.trials < 1:
-            raise StudyError(f"trials {self.trials} must be 1 or more")
-        for name in ("timeout_s", "trial_timeout_s"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise StudyError(f"{name} {value} must be positive")
-        if self.warm_start not in WARM_STARTS:
-            raise StudyError(
-                f"warm start {self.warm_start!r} is unknown; use {' or '.join(WARM_STARTS)}"
+    @field_validator("objectives")
+    @classmethod
+    def _in_order(cls, objectives: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [o for o in objectives if o not in OBJECTIVES]
+        if unknown:
+            raise ValueError(f"unknown objective {unknown[0]!r} (known: {', '.join(OBJECTIVES)})")
+        if not objectives or objectives[0] != "top1" or len(set(objectives)) != len(objectives):
+            raise ValueError(
+                f"objectives {','.join(objectives)!r} must begin with top1 and repeat nothing, "
+                "e.g. top1,flops"
             )
-        if self.pruner not in PRUNERS:
-            raise StudyError(f"pruner {self.pruner!r} is unknown; use {' or '.join(PRUNERS)}")
-        check_objectives(self.objectives)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the settings as they are stored; the space and the trials have their columns."""
-        return {
-            "budget": list(self.budget.text),
-            "recipe": self.recipe.to_dict(),
-            "device": self.device,
-            "strategy": self.strategy,
-            "objectives": list(self.objectives),
-            "image_size": self.image_size,
-            "backend": self.backend,
-            "warm_start": self.warm_start,
-            "pruner": self.pruner,
-            "timeout_s": self.timeout_s,
-            "trial_timeout_s": self.trial_timeout_s,
-        }
+        return objectives
 
     @classmethod
-    def from_dict(
-        cls,
-        stored: dict[str, Any],
-        *,
-        space: SearchSpace,
-        trials: int,
-        seed: int,
-        source: str | None = None,
-    ) -> Settings:
-        """Return the settings that `to_dict` gave `stored` for."""
-        data = dict(stored)
-        return cls(
-            space=space,
-            trials=trials,
-            seed=seed,
-            source=source,
-            budget=parse_budget(data.pop("budget")),
-            recipe=Recipe.model_validate(data.pop("recipe")),
-            objectives=tuple(data.pop("objectives")),
-            **data,
-        )
+    def of(cls, *, remedy: str = "change it", **fields: Any) -> Settings:
+        """Return settings.
+
+        Raises: StudyError that names the first field that is unknown, missing or wrong.
+        """
+        try:
+            return cls(**fields)
+        except ValidationError as error:
+            raise StudyError(f"study settings: {first_mistake(error)}; {remedy}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as they are stored, without what has columns of its own."""
+        return self.model_dump(mode="json", by_alias=True, exclude=_COLUMNS)
 
     def difference(self, other: Settings) -> str | None:
         """Return the first thing in which two studies differ that makes them two, in words."""
@@ -108,32 +85,49 @@ class Settings:
             for key in mine:
                 if mine[key] != theirs[key] and key not in ("data_dir", "download"):
                     return f"recipe {key} is {mine[key]}, you ask for {theirs[key]}"
-        mine, theirs = self.to_dict() | {"seed": self.seed}, other.to_dict() | {"seed": other.seed}
-        for key in (
-            "budget",
-            "seed",
-            "strategy",
-            "objectives",
-            "image_size",
-            "warm_start",
-            "pruner",
-        ):
-            if mine[key] != theirs[key]:
-                return f"{key.replace('_', ' ')} is {mine[key]}, you ask for {theirs[key]}"
-        for key in ("warm_start", "pruner", "device", "backend"):
-            # Numbers from different kernels differ in their last bits and do not compare.
-            if mine[key] != theirs[key]:
-                return f"{key} is {mine[key]}, you ask for {theirs[key]}"
+        for key in type(self).model_fields:
+            if key in _NOT_COMPARED or (key == "seeds" and key not in other.model_fields_set):
+                continue  # seeds: a study keeps its scheme unless another one is asked for
+            if getattr(self, key) != getattr(other, key):
+                shown = [_shown(getattr(made, key)) for made in (self, other)]
+                return f"{key.replace('_', ' ')} is {shown[0]}, you ask for {shown[1]}"
         return None
 
+    def training_seed(self, fingerprint: str, index: int = 0) -> int:
+        """Return the seed a design is trained with, the `index`-th of the study's seeds.
 
-def check_objectives(objectives: Sequence[str]) -> None:
-    """Raise StudyError unless the list is top1, alone or before costs to trade it for."""
-    unknown = [o for o in objectives if o not in OBJECTIVES]
-    if unknown:
-        raise StudyError(f"unknown objective {unknown[0]!r} (known: {', '.join(OBJECTIVES)})")
-    if not objectives or objectives[0] != "top1" or len(set(objectives)) != len(objectives):
-        raise StudyError(
-            f"objectives {','.join(objectives)!r} must begin with top1 and repeat nothing, "
-            "e.g. top1,flops"
-        )
+        The same whenever and wherever it runs; below 2**31.
+        """
+        if self.seeds == "shared":
+            text = f"{self.seed}/seed/{index}"
+        else:
+            text = f"{self.seed}/{fingerprint}" + (f"/{index}" if index else "")
+        digest = hashlib.sha256(text.encode()).digest()
+        return int.from_bytes(digest[:8], "big") >> (64 - _SEED_BITS)
+
+
+def first_mistake(error: ValidationError) -> str:
+    """Return the first mistake that pydantic found, in words: field, value, rule."""
+    # An unknown field explains the missing one that it was meant to be.
+    found = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")[0]
+    name = ".".join(str(part) for part in found["loc"])
+    if found["type"] == "extra_forbidden":
+        return f"unknown field {name!r}"
+    if found["type"] == "missing":
+        return f"field {name!r} is missing"
+    return f"{name} {found['input']!r}: {found['msg'].removeprefix('Value error, ')}"
+
+
+def _shown(value: Any) -> Any:
+    return list(value.text) if isinstance(value, Budget) else value
+
+
+def stored_settings(
+    stored: Mapping[str, Any], *, study: str, space: SearchSpace, trials: int, seed: int
+) -> Settings:
+    """Return the settings that `to_dict` gave `stored` for.
+
+    Raises: StudyError that names the study and the field that this version cannot read.
+    """
+    remedy = f"study {study!r} was stored by another version or changed by hand; restore a backup"
+    return Settings.of(remedy=remedy, **stored, space=space, trials=trials, seed=seed)

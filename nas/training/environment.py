@@ -6,6 +6,7 @@ import os
 import platform
 import socket
 import sys
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -46,6 +47,7 @@ def environment() -> dict[str, Any]:
     }
 
 
+@cache
 def version_of(package: str) -> str | None:
     """Return the installed version of a package, None where there is none."""
     try:

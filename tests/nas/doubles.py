@@ -13,6 +13,7 @@ from nas.driver.coordinator import Coordinator
 from nas.driver.studies import create_study
 from nas.study.budget import parse_budget
 from nas.study.outcomes import Stop
+from nas.study.place import Place
 from nas.study.proposals import NewProposal
 from nas.study.recipe import Recipe
 from nas.study.settings import Settings
@@ -88,16 +89,15 @@ EPOCHS = 3
 
 def settings(space: str = GRID, **changes) -> Settings:
     """Settings of a small study without baselines."""
-    made = Settings(
-        space=SearchSpace.from_text(space),
-        budget=parse_budget([BUDGET]),
-        recipe=Recipe(dataset="digits", epochs=EPOCHS),
-        device="cpu",
-        trials=6,
-        image_size=IMAGE_SIZE,
-        warm_start="none",
-    )
-    return replace(made, **changes)
+    made = {
+        "space": SearchSpace.from_text(space),
+        "budget": parse_budget([BUDGET]),
+        "recipe": Recipe(dataset="digits", epochs=EPOCHS),
+        "trials": 6,
+        "image_size": IMAGE_SIZE,
+        "warm_start": "none",
+    }
+    return Settings.of(**{**made, **changes})
 
 
 @dataclass(frozen=True)
@@ -224,24 +224,22 @@ def proposal(index: int, name: str = "a", **changes) -> NewProposal:
         params_count=10,
         convention="fvcore",
         image_size=224,
+        seed=1,
     )
     return replace(made, **changes)
 
 
-def new_study(url: str, made: Settings, *, name: str = "s", clock=None):
+def new_study(url: str, made: Settings, *, name: str = "s", clock=None, **place):
     """A study whose data set nobody looks at."""
-    return create_study(made, url, name=name, clock=clock or FakeClock(), check_data=False)
+    return create_study(
+        made, url, name=name, place=Place(**place), clock=clock or FakeClock(), check_data=False
+    )
 
 
-def driver(study, progress=None, **changes) -> Coordinator:
+def driver(study, progress=None, trials=None) -> Coordinator:
     """A driver of a study, with its own owner id."""
+    if trials is not None:
+        study.want(trials)
     return Coordinator(
-        study.store,
-        study.id,
-        study.name,
-        replace(study.settings, **changes),
-        clock=study.clock,
-        checkpoints=study.checkpoints,
-        environment={"host": "test"},
-        progress=progress or (lambda event: None),
+        study, environment={"host": "test"}, progress=progress or (lambda event: None)
     )

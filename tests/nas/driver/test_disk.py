@@ -41,7 +41,7 @@ def test_first_checkpoint_is_guessed(tmp_path):
 
 
 def test_trial_beyond_the_quota_keeps_no_checkpoint(sqlite_url, clock):
-    study = new_study(sqlite_url, settings(trials=2), clock=clock)
+    study = new_study(sqlite_url, settings(trials=2), clock=clock, max_checkpoint_gb=0.001)
     seen = []
 
     class Watching(FakeProxy):
@@ -49,7 +49,7 @@ def test_trial_beyond_the_quota_keeps_no_checkpoint(sqlite_url, clock):
             seen.append(checkpoint)
             return super().__call__(*args, checkpoint=checkpoint, **options)
 
-    last = run(study, InlineExecutor(Watching()), max_checkpoint_gb=0.001)
+    last = run(study, InlineExecutor(Watching()))
     assert last.done == 2 and seen == [None, None]
     study.close()
 

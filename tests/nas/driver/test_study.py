@@ -1,6 +1,9 @@
 """A study from its start to its end, and again after every kind of end."""
 
 import json
+import socket
+from dataclasses import replace
+from pathlib import Path
 
 import optuna
 import pytest
@@ -10,6 +13,7 @@ from doubles import (
     GRID,
     FakeClock,
     FakeProxy,
+    driver,
     new_study,
     score_of,
     settings,
@@ -31,11 +35,15 @@ from nas.driver.studies import create_study, open_study, start
 from nas.errors import StoreError, StudyError
 from nas.executors.inline import InlineExecutor
 from nas.executors.rerun import rerun_trial
+from nas.store import leases, runs
 from nas.store.session import open_store
-from nas.store.tables import Epoch, Run
+from nas.store.tables import Architecture, Environment, Epoch, Run
 from nas.store.tables import Study as StudyRow
 from nas.study.attempts import LeaseLost
 from nas.study.outcomes import NanLoss, Outcome
+from nas.study.place import Place
+from nas.study.proposals import NewProposal
+from nas.study.settings import Settings
 from search_spaces import SearchSpace, SpaceError
 
 
@@ -119,8 +127,6 @@ def test_baseline_out_of_reach_is_said_and_passed_over(sqlite_url, monkeypatch):
     tight = parse_budget(["1.0000-1.0001MFLOPs"])
     study = new_study(sqlite_url, settings(CONDITIONAL, trials=1))
     object.__setattr__(study.settings, "warm_start", "presets")
-    from doubles import driver
-
     events = []
     work = driver(study, events.append)
     monkeypatch.setattr(
@@ -300,7 +306,7 @@ def test_first_trials_that_all_fail_stop_the_study(url):
 
 
 def test_slow_trial_is_ended_at_its_limit(sqlite_url):
-    study = new_study(sqlite_url, settings(trials=1, trial_timeout_s=0.05))
+    study = new_study(sqlite_url, settings(trials=1), trial_timeout_s=0.05)
     go(study, FakeProxy(seconds=0.1))
     (row,) = rows(study)
     assert (row.state, row.error) == ("timeout", "not finished within 0.05 s")
@@ -309,12 +315,12 @@ def test_slow_trial_is_ended_at_its_limit(sqlite_url):
 
 def test_time_limit_starts_nothing_new(sqlite_url):
     clock = FakeClock()
-    study = new_study(sqlite_url, settings(trials=10), clock=clock)
+    study = new_study(sqlite_url, settings(trials=10), clock=clock, timeout_s=25.0)
 
     def later(n, *_):
         clock.time += 10
 
-    last, _ = go(study, FakeProxy(raises=later), timeout_s=25.0)
+    last, _ = go(study, FakeProxy(raises=later))
     assert "time limit of 25 s" in last.reason
     assert 1 <= last.done < 10
     study.close()
@@ -329,11 +335,9 @@ def test_damaged_checkpoint_does_not_cost_the_trial(sqlite_url):
             return StudyError("checkpoint 'x' cannot be read")
         return None
 
-    from doubles import driver
-
     work = driver(study)
     task = work.next()
-    folder = study.checkpoints / f"{task.fingerprint[:20]}-0"
+    folder = Path(task.checkpoint)
     folder.mkdir(parents=True)
     (folder / "bad").write_text("")
     work.release(task, "test")
@@ -463,6 +467,154 @@ def test_search_continues_a_study_of_the_same_settings(sqlite_url, no_data):
     again.close()
 
 
+def test_search_that_states_no_number_keeps_the_number(sqlite_url, no_data):
+    """The same `search --study s` again, or on a second machine, does not reset the total."""
+    start("s", sqlite_url, settings(trials=20)).close()
+    same = settings().to_dict() | {"budget": settings().budget, "recipe": settings().recipe}
+    again = start("s", sqlite_url, Settings.of(space=settings().space, **same))
+    last, _ = go(again)
+    assert (again.settings.trials, last.trials, last.done) == (20, 20, 20)
+    again.close()
+
+
+def test_running_driver_follows_a_new_number(sqlite_url):
+    study = new_study(sqlite_url, settings(trials=2))
+    other = open_study("s", sqlite_url)
+
+    def raise_it(n, *_):
+        if n == 2:
+            other.want(5)
+
+    last, _ = go(study, FakeProxy(raises=raise_it))
+    assert (last.done, last.trials, last.complete) == (5, 5, True)
+    other.close()
+    study.close()
+
+
+def test_place_of_a_run_is_honoured_on_continuing(sqlite_url, no_data):
+    first = start("s", sqlite_url, settings(), Place(device="cpu", timeout_s=60.0))
+    first.close()
+    again = start("s", sqlite_url, settings(), Place(data_dir="/there", trial_timeout_s=0.05))
+    assert (again.place.timeout_s, again.place.data_dir) == (60.0, "/there")
+    work = driver(again)
+    task = work.next()
+    assert (task.recipe["data_dir"], task.timeout_s) == ("/there", 0.05)
+    work.close()
+    again.close()
+    assert open_study("s", sqlite_url).place.data_dir is None  # of that run alone
+
+
+@pytest.mark.parametrize("stated", [{"device": "cuda"}, {"backend": "numba"}], ids=str)
+def test_study_is_not_continued_on_other_hardware(sqlite_url, no_data, stated):
+    start("s", sqlite_url, settings(), Place(device="cpu")).close()
+    (key,) = stated
+    with pytest.raises(StudyError, match=f"{key} is [a-z]+, you ask for {stated[key]}; scores of"):
+        start("s", sqlite_url, settings(), Place(**stated))
+
+
+def test_scores_of_other_kernels_are_not_mixed_silently(sqlite_url):
+    study = new_study(sqlite_url, settings(trials=1))
+    go(study)
+
+    class Elsewhere(FakeProxy):
+        def __call__(self, *args, **options):
+            return replace(super().__call__(*args, **options), backend="numba")
+
+    _, events = go(study, Elsewhere(), trials=3)
+    (notice,) = of(Notice, events)
+    assert "trial 1 was scored by numba on cpu, trials before it by reference on cpu" in notice.text
+    study.close()
+
+
+def test_equal_names_in_two_databases_have_checkpoints_of_their_own(tmp_path, clock):
+    """A driver sweeps what ended trials left, and nothing of a study that it does not know."""
+    first, second = (
+        new_study(f"sqlite:///{tmp_path}/{name}.db", settings(trials=1), clock=clock)
+        for name in "ab"
+    )
+    assert first.checkpoints != second.checkpoints
+    live = first.checkpoints / "live"
+    live.mkdir(parents=True)
+    go(second)
+    assert live.exists()
+    again = open_study("s", f"sqlite:///{tmp_path}/a.db")
+    assert again.checkpoints == first.checkpoints
+    for study in (first, second, again):
+        study.close()
+
+
+def test_run_says_where_it_ran(url):
+    study = new_study(url, settings(trials=1))
+    go(study)
+    (row,) = rows(study)
+    assert row.node == socket.gethostname()
+    assert row.scores == {"top1": row.score, "likelihood": pytest.approx(0.3678794)}
+    facts = study.store.read(lambda s: s.get_one(Environment, row.environment_id).facts)
+    assert facts["host"] == row.node and facts["versions"]["torch"]
+    assert row.progress_at == study.clock.now()
+    study.close()
+
+
+def test_confirmation_is_trained_like_any_other_and_teaches_the_strategy_nothing(url):
+    """Another stage's rows have their index; their scores are not those of the search."""
+
+    class Flattering(FakeProxy):
+        def __call__(self, config, recipe, **options):
+            done = super().__call__(config, recipe, **options)
+            return done if recipe.epochs == EPOCHS else replace(done, score=2.0)
+
+    mixed = new_study(url, settings(trials=4))
+    go(mixed)
+    best = max(rows_of(mixed), key=lambda r: r.score)
+    design = mixed.store.read(lambda s: s.get_one(Architecture, best.architecture_id))
+    recipe = mixed.settings.recipe.model_copy(update={"epochs": EPOCHS + 2})
+    for index in range(2):
+        new = NewProposal(
+            index=4 + index,
+            role="confirmation",
+            kind="confirmation",
+            fingerprint=best.fingerprint,
+            config=design.config,
+            flops=design.flops,
+            params_count=design.params,
+            convention=design.convention,
+            image_size=design.image_size,
+            params=best.params,
+            choices=best.choices,
+            seed=mixed.settings.training_seed(best.fingerprint, index),
+            seed_index=index,
+            recipe=recipe.to_dict(),
+            recipe_id=recipe.fingerprint(),
+        )
+        made = mixed.store.write(
+            lambda s, new=new: runs.propose(s, mixed.id, new, "nobody", 0.0, {"device": "cpu"})
+        )
+        mixed.store.write(lambda s, made=made: leases.release(s, runs.lease_of(made)))
+    proxy = Flattering()
+    last, _ = go(mixed, proxy, trials=9)
+    made = [r for r in rows_of(mixed) if r.role != "replay"]
+    assert [r.state for r in made] == ["complete"] * 11 and len(proxy.calls) == 7
+    confirmed = [r for r in made if r.role == "confirmation"]
+    assert [(r.metrics["epochs"], r.score) for r in confirmed] == [(EPOCHS + 2, 2.0)] * 2
+    assert len({r.seed for r in confirmed}) == 2
+    searched = [r for r in made if r.role == "candidate"]
+    assert len({r.fingerprint for r in searched}) == 9 == last.done
+    assert last.best_score == max(r.score for r in searched) < 1
+    work = driver(mixed)
+    work.next()
+    known = work.proposing.planner.history.trials
+    assert [t.values for t in known][: len(rows_of(mixed))] == [
+        None if r.role == "confirmation" else [r.score] for r in rows_of(mixed)
+    ]
+    work.close()
+    mixed.close()
+
+
+def rows_of(study):
+    mine = select(Run).where(Run.study_id == study.id).order_by(Run.proposal)
+    return study.store.read(lambda s: list(s.scalars(mine)))
+
+
 def test_many_machines_may_begin_one_study_at_once(url, no_data):
     """The same `search --study` on six machines: one makes the study, the others join it."""
     import threading
@@ -490,11 +642,8 @@ def test_changed_space_file_is_refused_with_the_difference(sqlite_url, tmp_path,
     """R7: a study does not go on under a space that says something else."""
     path = tmp_path / "grid.yaml"
     path.write_text(GRID)
-    from dataclasses import replace
-
-    from search_spaces import SearchSpace
-
-    made = replace(settings(), space=SearchSpace.load(path), source=str(path))
+    loaded = {"space": SearchSpace.load(path), "space_source": str(path)}
+    made = settings().model_copy(update=loaded)
     start("s", sqlite_url, made).close()
     open_study("s", sqlite_url).close()
     path.write_text(GRID.replace("[3, 5, 7, 9]", "[3, 5, 7]"))
@@ -505,19 +654,20 @@ def test_changed_space_file_is_refused_with_the_difference(sqlite_url, tmp_path,
 
 
 def test_settings_survive_the_database(url):
-    made = settings(trials=4, seed=3, trial_timeout_s=9.0)
-    new_study(url, made).close()
+    made = settings(trials=4, seed=3)
+    new_study(url, made, trial_timeout_s=9.0).close()
     study = open_study("s", url)
     assert study.settings.difference(made) is None
     assert study.settings.to_dict() == made.to_dict()
     assert (study.settings.trials, study.settings.seed) == (4, 3)
+    assert study.place.trial_timeout_s == 9.0
     study.close()
 
 
 def test_stored_row_says_what_the_study_is(sqlite_url):
     study = new_study(sqlite_url, settings(trials=4))
     row = study.store.read(lambda s: s.scalars(select(StudyRow)).one())
-    assert json.loads(json.dumps(row.settings))["budget"] == ["80-100MFLOPs"]
+    assert json.loads(json.dumps(row.settings))["budget"]["text"] == ["80-100MFLOPs"]
     assert (row.space_name, row.space_version) == ("grid", "1")
     assert "Eight times four" in row.space_text
     study.close()

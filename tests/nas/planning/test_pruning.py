@@ -67,5 +67,5 @@ def test_continued_study_prunes_like_the_uninterrupted_one(tmp_path, clock):
 
 
 def test_unknown_pruner_is_refused():
-    with pytest.raises(StudyError, match="pruner 'median' is unknown"):
+    with pytest.raises(StudyError, match="pruner 'median': Input should be 'asha' or 'none'"):
         settings(pruner="median")

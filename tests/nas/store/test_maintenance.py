@@ -1,5 +1,6 @@
 """Upgrade, backup and check of a database that may be in use."""
 
+import json
 import sqlite3
 
 import pytest
@@ -14,6 +15,7 @@ from nas.store.maintenance import backup_database, check_database, upgrade_datab
 from nas.store.session import open_store
 from nas.store.tables import REVISION
 from nas.store.upgrade import alembic_config
+from nas.study.budget import parse_budget
 
 
 @pytest.fixture
@@ -29,24 +31,75 @@ def test_current_database_needs_no_upgrade(finished):
     assert (done["before"], done["after"], done["backup"]) == (REVISION, REVISION, None)
 
 
-def test_database_of_the_first_version_is_upgraded_and_goes_on(url, clock):
+@pytest.mark.parametrize("version", ["0001", "0002"])
+def test_database_of_an_earlier_version_is_upgraded_and_goes_on(url, clock, version):
     """Every other command says so instead of failing later; nothing of a study is lost."""
     from alembic import command
 
     study = new_study(url, settings(trials=3), clock=clock)
     run(study, InlineExecutor(FakeProxy()))
-    study.store.write(lambda s: command.downgrade(alembic_config(s.connection()), "0001"))
+    study.store.write(lambda s: command.downgrade(alembic_config(s.connection()), version))
     study.close()
-    with pytest.raises(StoreError, match=f"schema 0001, this version needs {REVISION}; run `db"):
+    with pytest.raises(
+        StoreError, match=f"schema {version}, this version needs {REVISION}; run `db"
+    ):
         open_study("s", url)
     done = upgrade_database(url)
-    assert (done["before"], done["after"]) == ("0001", REVISION)
+    assert (done["before"], done["after"]) == (version, REVISION)
     assert (done["backup"] is None) == url.startswith("postgresql")
     if done["backup"] is not None:
-        with pytest.raises(StoreError, match="schema 0001"):
+        with pytest.raises(StoreError, match=f"schema {version}"):
             open_store(f"sqlite:///{done['backup']}")
     study = open_study("s", url, clock=clock)
     assert run(study, InlineExecutor(FakeProxy()), trials=5).done == 5
+    study.close()
+
+
+def test_settings_of_an_earlier_version_mean_the_same(url, clock):
+    """Where a study ran leaves its settings; its bands and its seeds stay what they were."""
+    from alembic import command
+
+    study = new_study(
+        url, settings(trials=1), clock=clock, device="cpu", backend="reference", timeout_s=9.0
+    )
+    stored = {
+        "budget": ["0.1GFLOPs", "1-2.5Mparams"],
+        "recipe": study.settings.recipe.to_dict(),
+        "device": "cuda:1",
+        "strategy": "tpe",
+        "objectives": ["top1", "params"],
+        "image_size": 96,
+        "backend": "triton",
+        "warm_start": "presets",
+        "pruner": "asha",
+        "timeout_s": 60.0,
+        "trial_timeout_s": None,
+        "space_source": "gone.yaml",
+    }
+    study.store.write(lambda s: command.downgrade(alembic_config(s.connection()), "0002"))
+    with study.store.engine.begin() as connection:
+        shown = connection.execute(text("SELECT settings FROM nas_study")).scalar()
+        shown = json.loads(shown) if isinstance(shown, str) else shown
+        assert (shown["budget"], shown["device"], shown["timeout_s"]) == (
+            ["80-100MFLOPs"],
+            "cpu",
+            9.0,
+        )
+        assert shown.keys() == stored.keys()
+        said = {"settings": json.dumps(stored)}
+        connection.execute(text("UPDATE nas_study SET settings = :settings"), said)
+    study.close()
+    upgrade_database(url)
+    study = open_study("s", url)
+    made, place = study.settings, study.place
+    bands = [(b.metric, b.lo, b.hi) for b in made.budget.bands]
+    assert bands == [("flops", 0.95 * 1e8, 1e8), ("params", 1e6, 2.5e6)]
+    assert made.budget == parse_budget(stored["budget"])
+    assert (made.strategy, made.objectives, made.image_size) == ("tpe", ("top1", "params"), 96)
+    assert (made.warm_start, made.pruner, made.space_source) == ("presets", "asha", "gone.yaml")
+    assert made.recipe == study.settings.recipe and made.seeds == "per design"
+    assert (place.device, place.backend, place.timeout_s) == ("cuda:1", "triton", 60.0)
+    assert place.trial_timeout_s is None
     study.close()
 
 

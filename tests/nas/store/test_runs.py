@@ -70,12 +70,32 @@ def test_proposal_is_a_running_run_with_a_lease(store, study_id):
     assert run.trial_number == 0
 
 
-def test_seed_depends_on_study_and_design_only(store, study_id):
-    first = propose(store, study_id, proposal(0, "a"))
-    second = propose(store, study_id, proposal(1, "b"))
-    other = propose(store, add_study(store, "t"), proposal(0, "b"))
-    assert first.seed != second.seed == other.seed
-    assert second.seed == runs.trial_seed(7, "b" * 64) < 2**31
+def test_one_design_is_trained_once_for_each_purpose(store, study_id):
+    """The same design again: for another role, seed, split, repeat or recipe it is no replay."""
+    other = ("role", "confirmation"), ("seed_index", 1), ("split", "test"), ("repeat", 1)
+    changes = [
+        {},
+        *(dict([change]) for change in other),
+        {"recipe": {"epochs": 9}, "recipe_id": "9"},
+    ]
+    made = [propose(store, study_id, proposal(i, "a", **c)) for i, c in enumerate(changes)]
+    assert [r.role == "replay" for r in made] == [False] * 6
+    assert [r.stage for r in made] == ["search", "confirmation", *["search"] * 4]
+    for change in changes:
+        assert propose(store, study_id, proposal(6, "a", **change)) is Refusal.IN_FLIGHT
+    for run in made:
+        end(store, run, 0.25)
+    again = propose(store, study_id, proposal(6, "a", **changes[5]))
+    assert (again.role, again.replay_of, again.recipe_id) == ("replay", made[5].id, "9")
+
+
+def test_another_attempt_serves_the_same_purpose(store, study_id):
+    new = proposal(0, "a", role="confirmation", seed_index=2, split="test", recipe={"epochs": 9})
+    run = propose(store, study_id, new)
+    store.write(lambda s: leases.revoke(s, run, Outcome.LOST, "gone", NOW))
+    again = store.write(lambda s: runs.retry(s, s.get_one(Run, run.id), now=NOW))
+    assert (again.stage, again.seed_index, again.split) == ("confirmation", 2, "test")
+    assert again.recipe == {"epochs": 9}
 
 
 def test_index_that_is_taken_is_stale(store, study_id):
