@@ -192,7 +192,7 @@ def test_reading_imports_nothing_heavy(sqlite_url, clock):
     study.close()
     code = (
         "import sys, json\n"
-        "from nas.store import queries as leaderboard\n"
+        "from nas.driver.status import status\nfrom nas.store import queries\n"
         f"url = {sqlite_url!r}\n"
         "queries.studies(url), queries.summary('s', url), status('s', url)\n"
         "queries.trial('s', url, 0)\n"
