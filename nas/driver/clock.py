@@ -11,6 +11,8 @@ from typing import Protocol
 
 import psutil
 
+from nas.store.now import Now, Time
+
 # Boot time, of which a start is told, comes in whole seconds and may be rounded either way.
 _SAME_START_S = 2.0
 
@@ -20,6 +22,10 @@ class Clock(Protocol):
 
     def now(self) -> float:
         """Return seconds since 1970, UTC."""
+        ...
+
+    def stamp(self) -> Time:
+        """Return the present for rows, which drivers on other machines compare with theirs."""
         ...
 
     def sleep(self, seconds: float) -> None:
@@ -44,6 +50,10 @@ class SystemClock:
     def now(self) -> float:
         """Return seconds since 1970, UTC."""
         return time.time()
+
+    def stamp(self) -> Time:
+        """Return the time of the database, as it will be when a statement runs."""
+        return Now()
 
     def sleep(self, seconds: float) -> None:
         """Wait."""

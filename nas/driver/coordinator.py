@@ -59,7 +59,7 @@ class Coordinator(Access):
         self.quota = Quota(self.checkpoints, limit)
         self.proposing = Proposing(self, partial(self._columns, halvings=0))
         self.environment_id = self.store.write(
-            lambda s: runs.add_environment(s, environment, self.clock.now())
+            lambda s: runs.add_environment(s, environment, self.clock.stamp())
         )
         self._environments: set[str | None] = {self.environment_id}
         self.copier = Copier(
@@ -99,11 +99,7 @@ class Coordinator(Access):
         Raises: SpaceError or BudgetError when no design of the space fits the budget.
         """
         with self._lock:
-            if self.clock.now() >= self._next_look:
-                recovery.reconcile(self)
-                if self.pruner is not None:
-                    self._learn_rungs(self.pruner)
-                self._next_look = self.clock.now() + LEASE_S / 3
+            self._look_around()
             while True:
                 if (reason := self._must_stop()) is not None:
                     return Done(reason, complete=False)
@@ -120,6 +116,16 @@ class Coordinator(Access):
                 if run.role != REPLAY:
                     return self._started(run, runs.lease_of(run), design)
                 self._replayed(run)
+
+    def _look_around(self) -> None:
+        """See now and then what has become of other drivers' trials."""
+        if self.clock.now() < self._next_look:
+            return
+        with self._lock:
+            recovery.reconcile(self)
+            if self.pruner is not None:
+                self._learn_rungs(self.pruner)
+            self._next_look = self.clock.now() + LEASE_S / 3
 
     def _learn_rungs(self, pruner: Pruner) -> None:
         shown = self.store.read(
@@ -158,7 +164,7 @@ class Coordinator(Access):
                 return self._started(run, lease, design)
 
     def _claim(self, run: Run) -> Lease | None:
-        now = self.clock.now()
+        now = self.clock.stamp()
         place = self._columns(run.fingerprint, run.proposal, run.halvings)
         return self.store.write(lambda s: leases.claim(s, run, self.owner, now, place))
 
@@ -221,15 +227,16 @@ class Coordinator(Access):
         batch: how many updates it has made, where it has made more since the last time.
         Raises: LeaseLost when another driver has it.
         """
-        now = self.clock.now()
+        now = self.clock.stamp()
         self.store.write(lambda s: leases.renew(s, attempt.lease, now, batch))
+        self._look_around()  # also while this driver asks for nothing: a trial may take hours
 
     def epoch(self, attempt: Attempt, metrics: Any) -> bool:
         """Record the metrics of an epoch; return whether the pruner ends the trial here.
 
         Raises: LeaseLost when another driver has the trial.
         """
-        now, data = self.clock.now(), finite(asdict(metrics))
+        now, data = self.clock.stamp(), finite(asdict(metrics))
         self.store.write(lambda s: leases.record_epoch(s, attempt.lease, data["epoch"], data, now))
         self.progress(EpochDone(attempt.trial, data["epoch"], data["epochs"], data))
         if self.pruner is None or attempt.role != CANDIDATE or data["epoch"] >= data["epochs"]:
@@ -242,7 +249,7 @@ class Coordinator(Access):
 
         Raises: LeaseLost when another driver has the trial; then nothing is recorded.
         """
-        now, no_room = self.clock.now(), result.outcome is Outcome.OOM
+        now, no_room = self.clock.stamp(), result.outcome is Outcome.OOM
         facts, where = result.environment, {}
         if facts is not None:
             where = {"environment_id": runs.environment_id(facts), "node": facts.get("host")}

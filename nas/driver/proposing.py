@@ -50,7 +50,7 @@ class Proposing:
             # Another driver was faster: learn what it did, and propose again.
 
     def _write(self, new: NewProposal) -> tuple[Run, Architecture] | Refusal:
-        access, now = self.access, self.access.clock.now()
+        access, now = self.access, self.access.clock.stamp()
         place = self.place(new.fingerprint, new.index)
         memory = dict(self.planner.history.memory)
 

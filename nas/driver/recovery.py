@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from nas.driver.access import Access
 from nas.driver.progress import Recovered
 from nas.store import leases, runs
+from nas.store.now import Time
 from nas.store.runs import MAX_ATTEMPTS
 from nas.store.tables import Run
 from nas.study.attempts import Lease
@@ -24,12 +25,13 @@ from nas.study.outcomes import Outcome
 def reconcile(driver: Access) -> Recovered:
     """Requeue or give up what other drivers left, and say so when there was anything."""
     requeued = lost = 0
-    for run in driver.store.read(lambda s: runs.running(s, driver.study_id)):
-        if not _is_orphan(driver, run):
+    stamp = driver.clock.stamp()
+    for run, silent in driver.store.read(lambda s: runs.running(s, driver.study_id, stamp)):
+        if not _is_orphan(driver, run, silent):
             continue
         reason = f"driver {run.lease_owner} is gone; its lease was not renewed"
         outcome = driver.store.write(
-            partial(_give_up, run=run, now=driver.clock.now(), reason=reason)
+            partial(_give_up, run=run, now=driver.clock.stamp(), reason=reason)
         )
         requeued += outcome == "requeued"
         lost += outcome == "lost"
@@ -45,7 +47,9 @@ def abandon(driver: Access, lease: Lease, reason: str) -> None:
     run = driver.store.read(lambda s: s.get_one(Run, lease.run_id))
     if run.lease_owner != lease.owner or run.lease_token != lease.token:
         return
-    outcome = driver.store.write(partial(_give_up, run=run, now=driver.clock.now(), reason=reason))
+    outcome = driver.store.write(
+        partial(_give_up, run=run, now=driver.clock.stamp(), reason=reason)
+    )
     driver.progress(Recovered(outcome == "requeued", outcome == "lost", 0))
 
 
@@ -66,18 +70,16 @@ def drop_checkpoint(path: str | None) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _is_orphan(driver: Access, run: Run) -> bool:
-    """Whether the driver of a running run is gone."""
+def _is_orphan(driver: Access, run: Run, silent: bool) -> bool:
+    """Whether the driver of a running run is gone. silent: its lease has run out."""
     if run.lease_owner is None:
         return True
     if run.lease_owner == driver.owner:
         return False
-    if driver.clock.is_dead(run.lease_owner):
-        return True
-    return run.lease_expires is None or driver.clock.now() >= run.lease_expires
+    return silent or driver.clock.is_dead(run.lease_owner)
 
 
-def _give_up(session: Session, run: Run, now: float, reason: str) -> str:
+def _give_up(session: Session, run: Run, now: Time, reason: str) -> str:
     """End an attempt whose driver is gone; queue another one unless there were too many."""
     if not leases.revoke(session, run, Outcome.LOST, reason, now):
         return "moved"

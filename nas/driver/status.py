@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from sqlalchemy.orm import Session
 from nas.driver.clock import SystemClock
 from nas.driver.disk import shortage
 from nas.store.history import find_study
+from nas.store.now import Now
 from nas.store.queries import COMPLETE, counts
 from nas.store.session import opened
 from nas.store.tables import Epoch, Run, Study
@@ -24,19 +24,19 @@ def status(study: str, storage: str, *, now: float | None = None) -> dict[str, A
     """Return what runs, what waits, what failed by class, the time left, the last activity.
 
     blocked: why no trial can start (a full disk, no resources). advice: what to do. Or None each.
-    now: seconds since 1970; the present by default.
+    now: seconds since 1970; the database's present by default.
     Raises: StoreError; StudyError for an unknown study.
     """
-    at = time.time() if now is None else now
     with opened(storage) as store:
-        found = store.read(lambda s: _status(s, find_study(s, study, store.shown), at))
+        found = store.read(lambda s: _status(s, find_study(s, study, store.shown), now))
         # A disk that is full may have kept the driver from saying so.
         if found["blocked"] is None and store.path is not None:
             found["blocked"] = shortage(store.path.parent)
         return found
 
 
-def _status(session: Session, study: Study, now: float) -> dict[str, Any]:
+def _status(session: Session, study: Study, at: float | None) -> dict[str, Any]:
+    now = at if at is not None else session.execute(select(Now())).scalar_one()
     running = _running(session, study, now)
     found = counts(session, study)
     done = session.scalar(

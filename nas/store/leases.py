@@ -13,6 +13,7 @@ from typing import Any, cast
 from sqlalchemy import CursorResult, select, update
 from sqlalchemy.orm import Session
 
+from nas.store.now import Time
 from nas.store.session import insert_into
 from nas.store.tables import Epoch, Run
 from nas.study.attempts import RUNNING, WAITING, Lease, LeaseLost, Result
@@ -25,7 +26,7 @@ RENEW_EVERY_S = 10.0
 
 
 def claim(
-    session: Session, run: Run, owner: str, now: float, place: Mapping[str, Any]
+    session: Session, run: Run, owner: str, now: Time, place: Mapping[str, Any]
 ) -> Lease | None:
     """Take a waiting run; None when another driver was faster.
 
@@ -57,7 +58,7 @@ def claim(
     return Lease(run.id, owner, token + 1) if session.scalar(mine) is not None else None
 
 
-def renew(session: Session, lease: Lease, now: float, batch: int | None = None) -> None:
+def renew(session: Session, lease: Lease, now: Time, batch: int | None = None) -> None:
     """Extend a lease.
 
     batch: how many updates the training has made, where it has made more since the last time.
@@ -68,7 +69,7 @@ def renew(session: Session, lease: Lease, now: float, batch: int | None = None) 
 
 
 def record_epoch(
-    session: Session, lease: Lease, epoch: int, metrics: Mapping[str, Any], now: float
+    session: Session, lease: Lease, epoch: int, metrics: Mapping[str, Any], now: Time
 ) -> None:
     """Write the metrics of an epoch, replacing those of an interrupted attempt at it.
 
@@ -82,7 +83,7 @@ def record_epoch(
     session.execute(insert.on_conflict_do_update(index_elements=("run_id", "epoch"), set_=new))
 
 
-def finish(session: Session, lease: Lease, result: Result, now: float, **where: str | None) -> None:
+def finish(session: Session, lease: Lease, result: Result, now: Time, **where: str | None) -> None:
     """Write how a run ended.
 
     where: columns that say where it ran (environment_id, node), if that is known better now.
@@ -126,7 +127,7 @@ def release(session: Session, lease: Lease) -> None:
         raise _lost(lease)
 
 
-def revoke(session: Session, run: Run, outcome: Outcome, reason: str, now: float) -> bool:
+def revoke(session: Session, run: Run, outcome: Outcome, reason: str, now: Time) -> bool:
     """End a run whose owner is gone; False when it moved in the meantime.
 
     The token is part of the condition: a renewal leaves it, so the expiry is compared too.

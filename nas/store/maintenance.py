@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import shutil
 import sqlite3
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, exc, func, inspect, select, text
 
 from nas.errors import StoreError
+from nas.store.now import Now, Time
 from nas.store.session import (
     Store,
     check_file,
@@ -88,7 +88,7 @@ def check_database(storage: str, *, now: float | None = None) -> list[dict[str, 
     Returns: findings with the keys problem, count, remedy.
     Raises: StoreError when the database cannot be opened.
     """
-    at = time.time() if now is None else now
+    at = Now() if now is None else now
     store = open_store(storage)
     try:
         with store.engine.connect() as connection:
@@ -153,7 +153,7 @@ def _damage(connection: Connection) -> list[dict[str, Any]]:
     return findings
 
 
-def _loose_ends(connection: Connection, now: float) -> list[dict[str, Any]]:
+def _loose_ends(connection: Connection, now: Time) -> list[dict[str, Any]]:
     def count(*where: Any) -> int:
         query = select(func.count(Run.id)).where(Run.newest, *where)
         return int(connection.execute(query).scalar_one())

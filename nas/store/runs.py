@@ -17,6 +17,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from nas.store.leases import LEASE_S
+from nas.store.now import Time
 from nas.store.session import insert_if_new, lock_study
 from nas.store.tables import (
     NEWEST,
@@ -50,7 +51,7 @@ def propose(
     study_id: int,
     new: NewProposal,
     owner: str,
-    now: float,
+    now: Time,
     place: Mapping[str, Any],
 ) -> Run | Refusal:
     """Write a proposal: as a running run of `owner`, or as a replay of what is known of it.
@@ -116,7 +117,7 @@ def _training(new: NewProposal) -> dict[str, Any]:
     return {key: getattr(new, key) for key in _TRAINING}
 
 
-def retry(session: Session, run: Run, *, halvings: int | None = None, now: float) -> Run:
+def retry(session: Session, run: Run, *, halvings: int | None = None, now: Time) -> Run:
     """Add a waiting attempt of the same trial, same design and seed, after `run` ended."""
     session.execute(update(Run).where(Run.id == run.id).values(newest=False, told=True))
     session.flush()
@@ -165,10 +166,11 @@ def attempts_lost(session: Session, run: Run) -> int:
     )
 
 
-def running(session: Session, study_id: int) -> list[Run]:
-    """Return the runs that somebody owns."""
-    query = select(Run).where(Run.study_id == study_id, Run.state == RUNNING, Run.newest)
-    return list(session.scalars(query.order_by(Run.proposal)))
+def running(session: Session, study_id: int, now: Time) -> list[tuple[Run, bool]]:
+    """Return the runs that somebody owns, and whether their leases have run out."""
+    silent = func.coalesce(Run.lease_expires, 0.0) <= now
+    query = select(Run, silent).where(Run.study_id == study_id, Run.state == RUNNING, Run.newest)
+    return [(run, bool(gone)) for run, gone in session.execute(query.order_by(Run.proposal))]
 
 
 def first_waiting(session: Session, study_id: int) -> Run | None:
@@ -290,7 +292,7 @@ def environment_id(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def add_environment(session: Session, facts: Mapping[str, Any], now: float) -> str:
+def add_environment(session: Session, facts: Mapping[str, Any], now: Time) -> str:
     """Record an environment unless it is known; return its id."""
     key = environment_id(facts)
     insert_if_new(session, Environment, Environment.id, id=key, facts=dict(facts), created_at=now)
@@ -310,7 +312,7 @@ def _written_before(session: Session, study_id: int, new: NewProposal, owner: st
     ).one_or_none()
 
 
-def _architecture(session: Session, study: Study, new: NewProposal, now: float) -> int:
+def _architecture(session: Session, study: Study, new: NewProposal, now: Time) -> int:
     query = select(Architecture.id).where(
         Architecture.fingerprint == new.fingerprint,
         Architecture.convention == new.convention,

@@ -202,6 +202,9 @@ class FakeClock:
     def now(self) -> float:
         return self.time
 
+    def stamp(self) -> float:
+        return self.time
+
     def sleep(self, seconds: float) -> None:
         self.time += seconds
 

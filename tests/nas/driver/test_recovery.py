@@ -1,10 +1,14 @@
 """What one driver does with what another one left: time and death are those of a fake clock."""
 
+import time
+from dataclasses import replace
+
 import pytest
 from doubles import FakeProxy, driver, new_study, score_of, settings
 from sqlalchemy import select
 
 from nas.driver.access import Done, Wait
+from nas.driver.clock import SystemClock
 from nas.driver.progress import Recovered
 from nas.driver.running import run
 from nas.executors.inline import InlineExecutor
@@ -44,7 +48,7 @@ def test_silent_driver_loses_its_trial_after_the_lease_and_not_before(study):
     study.clock.time += LEASE_S - 1
     second.renew(other)
     assert rows(study)[0].state == "running"
-    study.clock.time += 2
+    study.clock.time += LEASE_S / 3
     taken = second.next()
     assert (taken.fingerprint, taken.seed) == (task.fingerprint, task.seed)
     assert (taken.trial, taken.attempt) == (task.trial, 2)
@@ -135,6 +139,66 @@ def test_drivers_take_turns_without_training_anything_twice(url, clock):
     study.close()
 
 
+class Skewed(SystemClock):
+    """The clock of a machine that is wrong by some seconds."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+    def now(self):
+        return super().now() + self.seconds
+
+
+def test_clocks_that_disagree_cost_nothing(url):
+    """Leases are granted and judged by the clock of the database, whatever drivers believe."""
+    study = new_study(url, settings(trials=8), clock=SystemClock())
+    drivers = [driver(replace(study, clock=Skewed(s))) for s in (-7200, -60, 60, 7200)]
+    held = [(one, one.next()) for one in drivers]
+    for one, task in held:
+        one.renew(task)
+    held += [(one, one.next()) for one in drivers]
+    for one, task in held:
+        one.finish(task, complete(task))
+    found = rows(study)
+    assert [(r.state, r.attempt) for r in found] == [("complete", 1)] * 8
+    assert all(abs(r.started_at - time.time()) < 60 for r in found)
+    assert all(0 <= r.finished_at - r.started_at < 60 for r in found)
+    for one in drivers:
+        one.close()
+    study.close()
+
+
+def test_silence_is_measured_by_the_database(url):
+    study = new_study(url, settings(trials=2), clock=SystemClock())
+    first, second = driver(study), driver(replace(study, clock=Skewed(-7200)))
+    task = first.next()
+    past = Run.__table__.update().values(lease_expires=Run.lease_expires - LEASE_S - 1)
+    study.store.write(lambda s: s.execute(past))
+    taken = second.next()
+    assert (taken.fingerprint, taken.attempt) == (task.fingerprint, 2)
+    with pytest.raises(LeaseLost):
+        first.finish(task, complete(task))
+    first.close()
+    second.close()
+    study.close()
+
+
+def test_driver_in_a_long_trial_looks_after_the_others(study):
+    busy, dying = driver(study), driver(study)
+    task, orphan = busy.next(), dying.next()
+    study.clock.dead.add(dying.owner)
+    study.clock.time += LEASE_S / 3
+    busy.renew(task)
+    found = [(r.fingerprint, r.state) for r in rows(study)]
+    assert found == [
+        (task.fingerprint, "running"),
+        (orphan.fingerprint, "lost"),
+        (orphan.fingerprint, "waiting"),
+    ]
+    busy.close()
+    dying.close()
+
+
 def test_released_trial_is_continued_as_the_same_attempt(study):
     first = driver(study)
     task = first.next()
@@ -200,7 +264,6 @@ def test_doubles_look_like_the_real_metrics():
 def test_proposals_of_several_drivers_can_be_made_again_from_the_rows(sqlite_url, clock, strategy):
     """R11: in asynchronous mode the recorded history replays to the same proposals."""
     import random
-    from dataclasses import replace
 
     from doubles import CONDITIONAL
 
