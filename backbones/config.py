@@ -171,11 +171,14 @@ class BackboneConfig(Model):
             }
             for stage, placed in zip(self.stages, resolve_blocks(self))
         ]
+        return {**self._around(), "stages": stages}
+
+    def _around(self) -> dict[str, Any]:
+        """Return the canonical form of what is around the stages."""
         table = self.position == "learned" or self.rope
         return {
             "version": CANONICAL_VERSION,
             "stem": self.stem.canonical(),
-            "stages": stages,
             "head": self.head.canonical(self.stages[-1].width),
             "position": self.position,
             "rope": self.rope,
@@ -186,9 +189,30 @@ class BackboneConfig(Model):
         }
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 (hex) of the canonical form: equal functions hash alike."""
-        text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        """Return the SHA-256 (hex) of the canonical form: equal functions hash alike.
+
+        The text that is hashed is `canonical` as compact JSON with sorted keys; blocks that occur
+        several times in a stage are written once.
+        """
+        token, stages = self.class_token != "none", []
+        for stage, placed in zip(self.stages, resolve_blocks(self)):
+            known: dict[Any, str] = {}
+            for b in placed:
+                at = (id(b.block), b.shift)
+                if at not in known:
+                    known[at] = _compact(b.block.canonical(b.width, b.shift, token))
+            blocks = ",".join([known[id(b.block), b.shift] for b in placed])
+            down = None if stage.downsample is None else stage.downsample.canonical()
+            stages.append(
+                f'{{"blocks":[{blocks}],"downsample":{_compact(down)},"width":{stage.width}}}'
+            )
+        parts = {key: _compact(value) for key, value in self._around().items()}
+        parts["stages"] = f"[{','.join(stages)}]"
+        text = ",".join(f'"{key}":{parts[key]}' for key in sorted(parts))
+        return hashlib.sha256(f"{{{text}}}".encode()).hexdigest()
+
+
+_compact = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 # --- blocks in place ---------------------------------------------------------------------------

@@ -79,7 +79,7 @@ def cost(
         if stage.downsample is not None:
             stage.downsample.cost(tally, widths[index - 1], width, grid)
             grid = _checked(stage.downsample.grid(grid), size)
-        for block, tally.times in _distinct(config.blocks, stage, grid):
+        for block, tally.times in distinct_blocks(config.blocks, stage, grid):
             block.cost(tally, width, grid, extra)
         tally.times = 1
     tally.stage = "head"
@@ -94,7 +94,7 @@ def cost(
     )
 
 
-def _distinct(
+def distinct_blocks(
     blocks: dict[str, BlockConfig], stage: StageConfig, grid: Grid
 ) -> Iterator[tuple[BlockConfig, int]]:
     """Yield blocks of a stage that cost differently, and how often each occurs."""

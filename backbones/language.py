@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -29,6 +30,12 @@ class NormConfig(Model):
 
 
 Norm = Annotated[NormConfig, named("kind")]
+
+
+@lru_cache(4096)
+def plain(model: Model | None) -> Any:
+    """Return a part's fields as plain data, which is shared: not to be changed."""
+    return None if model is None else model.model_dump(mode="json")
 
 
 def require_odd(kernel: int) -> None:

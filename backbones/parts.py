@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from backbones.language import Grid, Model, Norm, NormConfig
+from backbones.language import Grid, Model, Norm, NormConfig, plain
 from backbones.mixers.base import Mixer
 from backbones.mixers.local_conv import LocalConvConfig
 from backbones.mixers.ssm import SSMConfig
@@ -81,7 +81,7 @@ class BlockConfig(Model):
         if self.beside is not None and self.beside != LocalConvConfig():
             beside = self.beside.canonical(width)
         return {
-            "norm": None if self.norm is None else self.norm.model_dump(mode="json"),
+            "norm": plain(self.norm),
             "mixer": self.mixer.canonical(width, shift, class_token),
             "ffn": None if self.ffn is None else self.ffn.hidden(width),
             "local_branch": beside,

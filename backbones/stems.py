@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, PositiveInt, SerializeAsAny, field_validator
 
-from backbones.language import Grid, Model, Norm, NormConfig
+from backbones.language import Grid, Model, Norm, NormConfig, plain
 from backbones.registry import DOWNSAMPLES, STEMS, imported
 from backbones.tally import Tally, convolved
 
@@ -28,7 +28,7 @@ class Resampler(Model, ABC):
 
     def canonical(self) -> dict[str, Any]:
         """Return plain data that is equal for equal functions."""
-        return self.model_dump(mode="json")
+        return plain(self)  # type: ignore[no-any-return]
 
     def build(self, inputs: int, width: int) -> Any:
         """Return the module."""

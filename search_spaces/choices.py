@@ -26,6 +26,8 @@ Assigned = Mapping[str, Value]
 
 def freeze(value: Value) -> Any:
     """Return a hashable form of a JSON value, in which true and 1 differ."""
+    if value.__class__ in (str, int, float):
+        return value
     if isinstance(value, bool):
         return ("bool", value)
     if isinstance(value, (list, tuple)):
@@ -68,6 +70,7 @@ class Choice:
     letters: tuple[str, ...] = ()
     _index: dict[Any, int] = field(init=False, repr=False, compare=False)
     _by_stored: dict[Any, int] = field(init=False, repr=False, compare=False)
+    _periods: dict[int, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_index", {freeze(o): i for i, o in enumerate(self.options)})
@@ -142,11 +145,15 @@ class Choice:
         There are 3 patterns of one letter and 54 of four where 3 letters mix, so that uniform
         draws would hardly ever propose a stage of one kind.
         """
-        if self.form == "pattern":
-            periods = sorted({len(o) for o in allowed})
-            period = periods[int(rng.integers(len(periods)))]
-            allowed = [o for o in allowed if len(o) == period]
-        return allowed[int(rng.integers(len(allowed)))]
+        if self.form != "pattern":
+            return allowed[int(rng.random() * len(allowed))]
+        found = self._periods.get(id(allowed))
+        if found is None or found[0] is not allowed:
+            lengths = sorted({len(o) for o in allowed})
+            groups = [[o for o in allowed if len(o) == length] for length in lengths]
+            found = self._periods[id(allowed)] = (allowed, groups)
+        group = found[1][int(rng.random() * len(found[1]))]
+        return group[int(rng.random() * len(group))]
 
     def nearest(self, value: Value, allowed: Sequence[Value]) -> Value:
         """Return the allowed option that is nearest to an option.

@@ -56,6 +56,8 @@ class Definition:
     def __post_init__(self) -> None:
         self._part = lru_cache(PARTS)(self._make_part)
         self._roots: dict[Root, list[str]] = {}
+        self._texts: dict[Root, str] = {}
+        self._last: tuple[Mapping[str, Value], BackboneConfig] | None = None
 
     def fail(self, loc: Loc, message: str) -> NoReturn:
         """Raise SpaceError for a place in the file."""
@@ -84,6 +86,8 @@ class Definition:
         Parts that no choice has changed since they were last read are not read again.
         Raises: pydantic.ValidationError or SpaceError where a value does not fit.
         """
+        if self._last is not None and self._last[0] == choices:
+            return self._last[1]  # drawn just before
         if not self._roots:
             self._sort_by_root()
         try:
@@ -96,7 +100,9 @@ class Definition:
                 if letter in used
             }
             varied = {key: self._read((key,), choices) for key in self._varied}
-            return BackboneConfig(**{**self._fixed, **varied, "blocks": blocks, "stages": stages})
+            parts = {**self._fixed, **varied, "blocks": blocks, "stages": stages}
+            self._last = dict(choices), BackboneConfig(**parts)
+            return self._last[1]
         except ValidationError:  # once more as a whole, for an error that names the whole path
             return BackboneConfig.model_validate(self.plain(choices))
 
@@ -104,10 +110,11 @@ class Definition:
         for name in self.choices:
             for path in self.targets[name]:
                 root = path[:2] if path[0] in ("blocks", "stages") else path[:1]
-                named = self._roots.setdefault(root, [])
-                named += [name] * (name not in named)
+                for at in {root, path[:3] if path[0] == "blocks" else root}:
+                    named = self._roots.setdefault(at, [])
+                    named += [name] * (name not in named)
         self._varied = [str(root[0]) for root in self._roots if len(root) == 1]
-        fixed = self.base_config.model_copy(update={"name": None})
+        fixed = self.base_config.model_copy(update={"name": None, "family": None})
         self._fixed = {k: v for k, v in fixed if k not in ("blocks", "stages", *self._varied)}
 
     def _read(self, root: Root, choices: Mapping[str, Value]) -> Any:
@@ -121,18 +128,33 @@ class Definition:
             for name, value in zip(self._roots.get(root, ()), frozen)
             if value is not ABSENT
         }
-        node: Any = self.plain(choices, root)
+        whole = any(root in self.targets[name] for name in choices)
+        if len(root) == 2 and root[0] == "blocks" and not whole:
+            block: Any = self.base_config.blocks[str(root[1])]
+            fields = {at[2]: self._read(at, choices) for at in self._roots
+                      if len(at) == 3 and at[:2] == root}  # fmt: skip
+            return BlockConfig.model_validate({**dict(block), **fields})
+        if root not in self._texts:
+            node: Any = self.base
+            for key in root:
+                node = node[key]
+            self._texts[root] = json.dumps(node)
+        above: Any = json.loads(self._texts[root])
+        for key in reversed(root):
+            above = {key: above}
+        node = self._written(above, choices, root)
         for key in root:
             node = node[key]
+        if len(root) == 3:
+            other = {**dict(self.base_config.blocks[str(root[1])]), str(root[2]): node}
+            return getattr(BlockConfig.model_validate(other), str(root[2]))
         kinds: dict[Any, type[BaseModel]] = {"blocks": BlockConfig, "stages": StageConfig}
         return kinds[root[0]].model_validate(node) if root[0] in kinds else node
 
-    def plain(self, choices: Mapping[str, Value], root: Root = ()) -> dict[str, Any]:
-        """Return the full data of a design, unread; with `root`, only that part is up to date.
-
-        Raises: SpaceError for a value below a place that is null.
-        """
-        data: dict[str, Any] = json.loads(json.dumps(self.base))
+    def _written(
+        self, data: dict[str, Any], choices: Mapping[str, Value], root: Root = ()
+    ) -> dict[str, Any]:
+        """Write what choices set at or below `root` into data, outer places first."""
         writes = [
             (path, name, value)
             for name, value in choices.items()
@@ -147,10 +169,17 @@ class Definition:
                     f"{name}: there is no {'.'.join(map(str, path))} in this design; give {name} "
                     "a when that holds only where there is one"
                 ) from None
-        if not root:
-            words = (patterns.tile(stage["pattern"], stage["depth"]) for stage in data["stages"])
-            used = set().union(*words)
-            data["blocks"] = {k: v for k, v in data["blocks"].items() if k in used}
+        return data
+
+    def plain(self, choices: Mapping[str, Value]) -> dict[str, Any]:
+        """Return the full data of a design, unread.
+
+        Raises: SpaceError for a value below a place that is null.
+        """
+        data = self._written(json.loads(json.dumps(self.base)), choices)
+        words = (patterns.tile(stage["pattern"], stage["depth"]) for stage in data["stages"])
+        used = set().union(*words)
+        data["blocks"] = {k: v for k, v in data["blocks"].items() if k in used}
         return data
 
     def identity(self, config: BackboneConfig) -> tuple[Any, ...]:

@@ -10,12 +10,16 @@ between early and late stages, as little as it takes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations, product
+from functools import cache
+from itertools import product
+from typing import Any
+
+import numpy as np
 
 from backbones.config import BackboneConfig
-from backbones.counting import cost
+from search_spaces.costs import WidthCosts
 from search_spaces.errors import SpaceError, UnreachableError
 
 METRICS = ("flops", "params")
@@ -68,16 +72,8 @@ def amount(value: float, like: float | None = None) -> str:
     return f"{value:.4g}"
 
 
-@dataclass(frozen=True)
-class _Rung:
-    """Widths and what they cost, in the order of the bands."""
-
-    widths: Widths
-    spent: tuple[float, ...]
-
-
-class _Counter:
-    """Counts widths of one design, each once."""
+class _Costs:
+    """What widths of one design cost, in the order of the bands."""
 
     def __init__(
         self,
@@ -87,26 +83,17 @@ class _Counter:
         convention: str,
     ) -> None:
         self.bands = bands
-        self._ask: Callable[[Widths], tuple[float, ...]] = lambda widths: tuple(
-            getattr(found, band.metric)
-            for found in [cost(config, image_size, convention, widths=widths)]
-            for band in bands
-        )
-        self._known: dict[Widths, _Rung] = {}
+        self.counted = WidthCosts(config, image_size, convention)
+        self.columns = [("params", "flops").index(band.metric) for band in bands]
 
-    def __call__(self, widths: Widths) -> _Rung:
-        found = self._known.get(widths)
-        if found is None:
-            found = self._known[widths] = _Rung(widths, self._ask(widths))
-        return found
+    def __call__(self, widths: Widths) -> tuple[int, ...]:
+        found = self.counted(widths)
+        return tuple([found[column] for column in self.columns])
 
-    def under(self, rung: _Rung) -> bool:
+    def under(self, widths: Widths) -> bool:
         """Whether no band is exceeded."""
-        return all(s <= b.hi for s, b in zip(rung.spent, self.bands))
-
-    def inside(self, rung: _Rung) -> bool:
-        """Whether every band holds the cost."""
-        return all(b.lo <= s <= b.hi for s, b in zip(rung.spent, self.bands))
+        found = self.counted(widths)
+        return all([found[c] <= b.hi for c, b in zip(self.columns, self.bands)])
 
 
 def fit_widths(
@@ -128,16 +115,16 @@ def fit_widths(
     """
     if not bands:
         return config
-    counter = _Counter(config, bands, image_size, convention)
+    costs = _Costs(config, bands, image_size, convention)
     shape = tuple(float(stage.width) for stage in config.stages)
     finer = step
     while True:
-        found = _fit(counter, shape, finer)
+        found = _fit(costs, shape, finer)
         if found is not None:
-            return with_widths(config, found.widths)
-        too_large = _climb(counter, shape, 0.0, finer)[0] is None
+            return with_widths(config, found)
+        too_large = _climb(costs, shape, 0.0, finer)[0] is None
         if too_large or finer % 2 or finer // 2 < FINEST_STEP:
-            raise _unreachable(counter, shape, finer, image_size, convention)
+            raise _unreachable(costs, shape, finer, image_size, convention)
         finer //= 2
 
 
@@ -149,15 +136,22 @@ def check_bands(
     convention: str = "fvcore",
 ) -> None:
     """Raise UnreachableError unless the config as it is lies in all bands."""
-    here = _Counter(config, bands, image_size, convention)(tuple(s.width for s in config.stages))
-    for band, spent in zip(bands, here.spent):
-        if not band.lo <= spent <= band.hi:
+    spent = _spent(config, bands, image_size, convention)
+    for band, amount_spent in zip(bands, spent):
+        if not band.lo <= amount_spent <= band.hi:
             raise UnreachableError(
-                f"the design costs {amount(spent)} {band.metric} ({convention}), outside {band}; "
-                "this space does not fit widths, change other choices",
-                spent=here.spent[0],
-                too_large=spent > band.hi,
+                f"the design costs {amount(amount_spent)} {band.metric} ({convention}), outside "
+                f"{band}; this space does not fit widths, change other choices",
+                spent=spent[0],
+                too_large=amount_spent > band.hi,
             )
+
+
+def _spent(
+    config: BackboneConfig, bands: Sequence[Band], image_size: ImageSize, convention: str
+) -> tuple[int, ...]:
+    widths = tuple(stage.width for stage in config.stages)
+    return _Costs(config, bands, image_size, convention)(widths)
 
 
 def distance(
@@ -168,8 +162,7 @@ def distance(
     convention: str = "fvcore",
 ) -> float:
     """Return how far out of the bands a config is as it stands: logarithms of factors, added."""
-    found = cost(config, image_size, convention)
-    spent = [(float(getattr(found, band.metric)), band) for band in bands]
+    spent = zip(_spent(config, bands, image_size, convention), bands)
     return sum(max(0.0, math.log(s / b.hi), math.log(max(b.lo, 1.0) / s)) for s, b in spent)
 
 
@@ -184,94 +177,99 @@ def with_widths(config: BackboneConfig, widths: Sequence[int]) -> BackboneConfig
 # --- the ladder --------------------------------------------------------------------------------
 
 
-def _rounded(shape: Sequence[float], scale: float, tilt: float, step: int) -> Widths:
-    middle = (len(shape) - 1) / 2
-    return tuple(
-        max(step, step * round(scale * width * 2 ** (tilt * (i - middle)) / step))
-        for i, width in enumerate(shape)
-    )
+def _leaning(count: int, tilt: float) -> list[float]:
+    """Return the factor by which a tilt widens each stage."""
+    middle = (count - 1) / 2
+    return [2 ** (tilt * (i - middle)) for i in range(count)]
 
 
 def _climb(
-    counter: _Counter, shape: Sequence[float], tilt: float, step: int
-) -> tuple[_Rung | None, float]:
-    """Return the highest rung that exceeds no band and its scale; None when even the first does."""
+    costs: _Costs, shape: Sequence[float], tilt: float, step: int
+) -> tuple[Widths | None, float]:
+    """Return the widest rung that exceeds no band and its scale; None when even the first does."""
+    sides = list(zip(shape, _leaning(len(shape), tilt)))
 
-    def rung(scale: float) -> _Rung:
-        return counter(_rounded(shape, scale, tilt, step))
+    def rung(scale: float) -> Widths:
+        return tuple([max(step, step * round(scale * w * lean / step)) for w, lean in sides])
 
-    low, high = 1.0, 1.0
-    if counter.under(rung(low)):
-        while counter.under(rung(high)):
-            low, high = high, 2 * high
+    low = high = 1.0
+    below = above = rung(low)
+    if costs.under(below):
+        while costs.under(above):
+            low, below = high, above
+            high = 2 * high
+            above = rung(high)
     else:
-        while not counter.under(rung(low)):
-            if all(w == step for w in rung(low).widths):
+        while not costs.under(below):
+            if all(w == step for w in below):
                 return None, low
-            low, high = low / 2, low
+            high, above = low, below
+            low = low / 2
+            below = rung(low)
     for _ in range(BISECTIONS):
-        middle = math.sqrt(low * high)
-        if rung(low).widths == rung(high).widths:
+        if below == above:
             break
-        if counter.under(rung(middle)):
-            low = middle
+        middle = math.sqrt(low * high)
+        between = rung(middle)
+        if between == below or (between != above and costs.under(between)):
+            low, below = middle, between
         else:
-            high = middle
-    return rung(low), low
+            high, above = middle, between
+    return below, low
 
 
-def _fit(counter: _Counter, shape: Sequence[float], step: int) -> _Rung | None:
-    """Return the best rung inside all bands, or None."""
-    level, _ = _climb(counter, shape, 0.0, step)
+def _fit(costs: _Costs, shape: Sequence[float], step: int) -> Widths | None:
+    """Return the best widths inside all bands, or None."""
+    level, _ = _climb(costs, shape, 0.0, step)
     if level is None:
         return None
-    best = _refine(counter, shape, level, step)
-    if best is not None or len(counter.bands) == 1 or len(shape) == 1:
+    best = _refine(costs, shape, level, step)
+    if best is not None or len(costs.bands) == 1 or len(shape) == 1:
         return best
-    return _tilted(counter, shape, level, step)
+    return _tilted(costs, shape, level, step)
 
 
-def _refine(counter: _Counter, shape: Sequence[float], start: _Rung, step: int) -> _Rung | None:
-    """Return the best rung within one step of each stage, up to three stages at once."""
-    singles: dict[tuple[int, int], tuple[float, ...]] = {}
-    for i, width in enumerate(start.widths):
-        for move in (-step, step):
-            if width + move >= step:
-                after = counter(_moved(start.widths, {i: move})).spent
-                singles[i, move] = tuple(a - b for a, b in zip(after, start.spent))
-    ranked: list[tuple[float, Widths]] = []
-    for many in range(min(3, len(shape)) + 1):
-        for stages in combinations(range(len(shape)), many):
-            for signs in product((-step, step), repeat=many):
-                moves = dict(zip(stages, signs))
-                if any((i, m) not in singles for i, m in moves.items()):
-                    continue
-                spent = [
-                    s + sum(singles[i, m][k] for i, m in moves.items())
-                    for k, s in enumerate(start.spent)
-                ]
-                over = max(s / b.hi - 1 for s, b in zip(spent, counter.bands))
-                under = max(1 - s / b.lo if b.lo else 0.0 for s, b in zip(spent, counter.bands))
-                widths = _moved(start.widths, moves)
-                # What is predicted out of the bands by more than the prediction's error is last.
-                outside = 1e3 * max(0.0, over - 1e-3, under - 1e-3)
-                ranked.append((outside + _badness(counter, shape, widths, spent), widths))
-    ranked.sort()
-    fitting = [r for r in (counter(w) for _, w in ranked[:CHECKED]) if counter.inside(r)]
-    return min(
-        fitting, key=lambda r: (_badness(counter, shape, r.widths, r.spent), r.widths), default=None
-    )
+@cache
+def _moves(stages: int) -> tuple[Any, Any, Any]:
+    """Return the moves of up to three of the stages by a step each, in order.
+
+    Shapes: moves (R, stages), of -1, 0 and 1; the row that moves nothing; the rows that move one
+    stage, (stages, 3), by stage and move + 1.
+    """
+    rows = [r for r in product((-1, 0, 1), repeat=stages) if sum(map(abs, r)) <= 3]
+    still = rows.index((0,) * stages)
+    one = [[rows.index(tuple(m if i == j else 0 for j in range(stages))) for m in (-1, 0, 1)]
+           for i in range(stages)]  # fmt: skip
+    return np.array(rows), still, np.array(one)
 
 
-def _moved(widths: Widths, moves: dict[int, int]) -> Widths:
-    return tuple(w + moves.get(i, 0) for i, w in enumerate(widths))
-
-
-def _badness(
-    counter: _Counter, shape: Sequence[float], widths: Widths, spent: Sequence[float]
-) -> float:
-    """Return the share of the first band's top that is left, plus the bend of the ratios."""
-    return abs(1 - spent[0] / counter.bands[0].hi) + bend(widths, shape)
+def _refine(costs: _Costs, shape: Sequence[float], start: Widths, step: int) -> Widths | None:
+    """Return the best widths within one step of each stage, up to three stages at once."""
+    moves, still, one = _moves(len(shape))
+    at = moves + 1
+    near = [[w - step if w > step else w, w, w + step] for w in start]
+    spent = costs.counted.table(near, at)[:, costs.columns]
+    # Of the moves of several stages, what those of each alone make expect.
+    expected = spent[still] + sum(spent[one[i]][at[:, i]] - spent[still] for i in range(len(shape)))
+    logs = [np.array([math.log(w / s) for w in ws])[at[:, i]]
+            for i, (ws, s) in enumerate(zip(near, shape))]  # fmt: skip
+    center = sum(logs) / len(logs)
+    bent = sum(np.abs(x - center) for x in logs) / len(logs)
+    high = np.array([b.hi for b in costs.bands])
+    low = np.array([b.lo for b in costs.bands])
+    over = (expected / high - 1).max(axis=1)
+    short = np.where(low > 0, 1 - expected / np.where(low > 0, low, 1), 0.0).max(axis=1)
+    # What is expected out of the bands by more than the expectation's error comes last.
+    outside = 1e3 * np.maximum(np.maximum(0.0, over - 1e-3), short - 1e-3)
+    badness = outside + (np.abs(1 - expected[:, 0] / high[0]) + bent)
+    badness[((np.array(start) + moves * step) < step).any(axis=1)] = np.inf
+    best = np.sort(np.argsort(badness, kind="stable")[:CHECKED])
+    inside = ((low <= spent[best]) & (spent[best] <= high)).all(axis=1) & np.isfinite(badness[best])
+    if not inside.any():
+        return None
+    best = best[inside]
+    row = best[np.argmin(np.abs(1 - spent[best, 0] / high[0]) + bent[best])]
+    return tuple(int(w + m * step) for w, m in zip(start, moves[row]))
 
 
 def bend(widths: Sequence[float], shape: Sequence[float]) -> float:
@@ -281,21 +279,21 @@ def bend(widths: Sequence[float], shape: Sequence[float]) -> float:
     return sum(abs(x - center) for x in logs) / len(logs)
 
 
-def _tilted(counter: _Counter, shape: Sequence[float], level: _Rung, step: int) -> _Rung | None:
-    """Return the best rung of the smallest tilt that satisfies every band.
+def _tilted(costs: _Costs, shape: Sequence[float], level: Widths, step: int) -> Widths | None:
+    """Return the best widths of the smallest tilt that satisfies every band.
 
     level: the highest rung without tilt, short of a band. Later stages hold more parameters an
     operation, so a lack of parameters tilts towards them and a lack of operations away.
     """
-    short = next((b for b, s in zip(counter.bands, level.spent) if s < b.lo), counter.bands[0])
-    slot = counter.bands.index(short)
+    slot = next((i for i, s in enumerate(costs(level)) if s < costs.bands[i].lo), 0)
+    short = costs.bands[slot]
     sign = 1 if short.metric == "params" else -1
 
-    def at(tilt: float) -> _Rung | None:
-        return _climb(counter, shape, sign * tilt, step)[0]
+    def at(tilt: float) -> Widths | None:
+        return _climb(costs, shape, sign * tilt, step)[0]
 
-    def enough(rung: _Rung | None) -> bool:
-        return rung is not None and rung.spent[slot] >= short.lo
+    def enough(widths: Widths | None) -> bool:
+        return widths is not None and costs(widths)[slot] >= short.lo
 
     low, high = 0.0, TILT_LIMIT
     if not enough(at(high)):
@@ -305,7 +303,7 @@ def _tilted(counter: _Counter, shape: Sequence[float], level: _Rung, step: int) 
         low, high = (low, middle) if enough(at(middle)) else (middle, high)
     for tilt in (high, low):
         found = at(tilt)
-        best = None if found is None else _refine(counter, found.widths, found, step)
+        best = None if found is None else _refine(costs, found, found, step)
         if best is not None:
             return best
     return None
@@ -315,30 +313,31 @@ def _tilted(counter: _Counter, shape: Sequence[float], level: _Rung, step: int) 
 
 
 def _unreachable(
-    counter: _Counter,
+    costs: _Costs,
     shape: Sequence[float],
     step: int,
     image_size: ImageSize,
     convention: str,
 ) -> UnreachableError:
     """Say which cost is nearest to the bands, and at which widths."""
-    below, scale = _climb(counter, shape, 0.0, step)
+    below, scale = _climb(costs, shape, 0.0, step)
     too_large = below is None
     if below is None:
-        near = counter((step,) * len(shape))
+        near: Widths = (step,) * len(shape)
         reason = "its narrowest form"
     else:
-        above = counter(_rounded(shape, scale * (1 + step / min(below.widths)), 0.0, step))
-        misses = (abs(r.spent[0] / counter.bands[0].hi - 1) for r in (below, above))
-        near = min(zip(misses, (below, above)), key=lambda m: m[0])[1]
+        scale *= 1 + step / min(below)
+        above = tuple(max(step, step * round(scale * width / step)) for width in shape)
+        near = min((below, above), key=lambda ws: abs(costs(ws)[0] / costs.bands[0].hi - 1))
         reason = "the nearest"
-    costs = " and ".join(f"{amount(s)} {b.metric}" for s, b in zip(near.spent, counter.bands))
-    wanted = " and ".join(str(b) for b in counter.bands)
+    spent = costs(near)
+    listed = " and ".join(f"{amount(s)} {b.metric}" for s, b in zip(spent, costs.bands))
+    wanted = " and ".join(str(b) for b in costs.bands)
     remedy = "raise the budget or make the design smaller" if too_large else "widen the band"
     side = image_size if isinstance(image_size, int) else "x".join(map(str, image_size))
     return UnreachableError(
         f"no width reaches {wanted} ({convention}, {side} px): {reason}, widths "
-        f"{', '.join(map(str, near.widths))}, costs {costs}; {remedy}",
-        spent=near.spent[0],
+        f"{', '.join(map(str, near))}, costs {listed}; {remedy}",
+        spent=spent[0],
         too_large=too_large,
     )

@@ -9,6 +9,9 @@ import yaml
 
 from search_spaces.definition import Definition
 
+UNSEEN = ("name", "family", "drop_path_rate", "conv_init")
+"""Fields of a base that say nothing of the function of its designs."""
+
 
 def content(space: Definition) -> dict[str, Any]:
     """Return what decides which designs there are, as plain data."""
@@ -21,7 +24,7 @@ def content(space: Definition) -> dict[str, Any]:
     }
     base = space.base_config.to_dict()
     return {
-        "base": {k: v for k, v in base.items() if k not in ("name", "drop_path_rate")},
+        "base": {k: v for k, v in base.items() if k not in UNSEEN},
         "choices": described,
         "constraints": list(space.file.constraints),
         "fit": None if space.file.fit is None else space.file.fit.model_dump(),

@@ -40,7 +40,7 @@ def read(document: Document, folder: FilePath | None = None, proven: bool = Fals
     file = yaml_files.validate(SpaceFile, document, SpaceError)
     config = _base(file, document, folder)
     base = config.model_dump(mode="json", by_alias=True)
-    base.update(name=None, drop_path_rate=config.drop_path_rate)
+    base.update(name=None, family=None, drop_path_rate=config.drop_path_rate)
     space = Definition(file, document, config, base, fit=file.fit)
     depths = _read_targets(space)
     for name, entry in file.choices.items():

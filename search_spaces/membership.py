@@ -31,8 +31,6 @@ MAX_POINTS = 500
 Options = dict[str, set[Any]]
 """Choice -> the options, frozen, that leave the design as it is."""
 MISSING: Any = object()
-UNSEEN = ("schema", "name", "drop_path_rate")
-"""Fields of a config that say nothing of its function."""
 
 
 def find(space: Definition, config: BackboneConfig) -> Choices:
@@ -67,7 +65,7 @@ class _Search:
             self._refuse("stages", f"{len(self.widths)} of them, the space has {len(stages)}")
         options: Options = {}
         roots: list[Path] = [("stages", s) for s in range(len(stages))]
-        roots += [(k,) for k in self.space.base if k not in ("blocks", "stages", *UNSEEN)]
+        roots += [(k,) for k in self.space.base if k not in ("blocks", "stages", "schema")]
         for root in roots:
             kept, outside = self._part(root, root)
             if outside is not None:

@@ -95,7 +95,7 @@ class SearchSpace:
 
         Uniformly, but for patterns: of them the period first, then one of that period.
         """
-        return variation.sample(self._definition, self._solver, self._design, rng)
+        return variation.sample(self._definition, self._solver, rng)
 
     def from_decider(self, decide: Callable[[str, Choice], Value]) -> Choices:
         """Walk the choices in order, asking `decide` for each one that exists.
@@ -137,7 +137,7 @@ class SearchSpace:
         """
         self.check(a)
         self.check(b)
-        return variation.crossover(self._definition, self._solver, self._design, a, b, rng)
+        return variation.crossover(self._definition, self._solver, a, b, rng)
 
     def repair(
         self,

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
 from search_spaces.choices import Assigned, Choices, Value, freeze, fresh
 from search_spaces.definition import Definition
 from search_spaces.errors import SpaceError
@@ -31,12 +33,12 @@ Miss = Callable[[Assigned], float]
 """Point -> how far out of a budget it is, 0 inside, infinite where it cannot be built."""
 
 
-def sample(space: Definition, solver: Solver, design: Design, rng: np.random.Generator) -> Choices:
+def sample(space: Definition, solver: Solver, rng: np.random.Generator) -> Choices:
     """Draw a point that can be built; see `SearchSpace.sample`."""
     for _ in range(DRAWS):
         point = solver.walk(lambda name, allowed: space.choices[name].draw(allowed, rng))
         assert point is not None, "a space without points does not load"
-        if design(point) is not None:
+        if _builds(space, point):
             return fresh(point)
     raise SpaceError(
         f"none of {DRAWS} draws from space {space.file.name} can be built; write as constraints "
@@ -120,7 +122,6 @@ def with_repair(
 def crossover(
     space: Definition,
     solver: Solver,
-    design: Design,
     a: Assigned,
     b: Assigned,
     rng: np.random.Generator,
@@ -138,9 +139,17 @@ def crossover(
     for _ in range(DRAWS):
         child = solver.walk(pick)
         assert child is not None, "a space without points does not load"
-        if design(child) is not None:
+        if _builds(space, child):
             return fresh(child)
     return fresh(a)
+
+
+def _builds(space: Definition, point: Assigned) -> bool:
+    try:
+        space.assemble(point)
+    except (ValidationError, SpaceError):
+        return False
+    return True
 
 
 # --- into a budget -----------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from backbones.language import Grid, Model, Norm, NormConfig, named, require_odd
+from backbones.language import Grid, Model, Norm, NormConfig, named, plain, require_odd
 from backbones.mixers.base import MixerConfig
 from backbones.orders.base import Order
 from backbones.orders.raster import CrossOrder
@@ -177,10 +177,10 @@ class SSMConfig(MixerConfig):
             "d_state": self.d_state,
             "inner": self.inner(width),
             "rank": self.rank(width),
-            "conv": None if self.conv is None else self.conv.model_dump(mode="json"),
+            "conv": plain(self.conv),
             "gate": gate,
             "merge": merge,
-            "out_norm": None if self.out_norm is None else self.out_norm.model_dump(mode="json"),
+            "out_norm": plain(self.out_norm),
             "shared": self.shared and self.order.num_routes > 1,
             "proj_bias": self.proj_bias,
             "shift": None if not shift or self.shift is None else [*shift, self.shift.fraction],

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import BeforeValidator, SerializeAsAny
 
-from backbones.language import Grid, Model
+from backbones.language import Grid, Model, plain
 from backbones.registry import ORDERS
 from backbones.tally import Tally
 
@@ -57,7 +57,7 @@ class ScanOrder(Model, ABC):
 
     def canonical(self, class_token: bool) -> Any:
         """Return plain data that is equal for equal routes."""
-        return self.model_dump(mode="json")
+        return plain(self)
 
     def adapts_to(self, side: int) -> tuple[ScanOrder, list[str]]:
         """Return what stands for this order on a small map, and what cannot act there."""

@@ -1,3 +1,4 @@
+import hashlib
 import itertools
 import json
 from pathlib import Path
@@ -278,3 +279,10 @@ def test_shift_cycles_through_the_diagonals():
     odd = ssm(shift="omni")
     signs = [b.shift for stage in resolve_blocks(odd) for b in stage]
     assert signs == [None, (1, 1), None, (-1, -1)]  # QuadMamba: by half the global block index
+
+
+@pytest.mark.parametrize("name", list_presets())
+def test_fingerprint_is_the_hash_of_the_canonical_form(name):
+    config = load_config(name)
+    text = json.dumps(config.canonical(), sort_keys=True, separators=(",", ":"))
+    assert config.fingerprint() == hashlib.sha256(text.encode()).hexdigest()
