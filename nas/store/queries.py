@@ -44,6 +44,15 @@ _ROW = (
 )
 
 
+_OF_TRIAL = (
+    *("role", "label", "kind", "state", "score", "scores", "objectives", "metrics", "fingerprint"),
+    *("choices", "space_version", "halvings", "seed", "seed_index", "split", "backend", "device"),
+    *("dtype", "node", "error", "traceback"),
+)
+_OF_DESIGN = ("config", "flops", "params", "convention", "image_size")
+_OF_ATTEMPT = ("attempt", "state", "started_at", "finished_at", "halvings", "error")
+
+
 def studies(storage: str) -> list[dict[str, Any]]:
     """Return every study, newest first: name, space, budget, progress, best score.
 
@@ -225,54 +234,34 @@ def _trial(session: Session, study: Study, number: int, storage: str) -> dict[st
         )
     run = attempts[0]
     design = session.get_one(Architecture, run.architecture_id)
-    ids = [a.id for a in attempts]
-    epochs = session.execute(
-        select(Epoch.epoch, Epoch.metrics)
-        .where(Epoch.run_id.in_(ids))
-        .order_by(Epoch.epoch, Epoch.run_id)
-    )
-    environment = None
-    if run.environment_id is not None:
-        environment = session.get_one(Environment, run.environment_id).facts
     again = f"python cli.py run-trial {study.name} {number}"
     return {
         "study": study.name,
         "trial": number,
-        "role": run.role,
-        "label": run.label,
-        "kind": run.kind,
-        "state": run.state,
-        "score": run.score,
-        "scores": run.scores,
-        "objectives": run.objectives,
-        "metrics": run.metrics,
-        "fingerprint": run.fingerprint,
-        "config": design.config,
-        "choices": run.choices,
-        "flops": design.flops,
-        "params": design.params,
-        "convention": design.convention,
-        "image_size": design.image_size,
+        **{name: getattr(run, name) for name in _OF_TRIAL},
+        **{name: getattr(design, name) for name in _OF_DESIGN},
         "space": study.space_name,
-        "space_version": run.space_version,
         "recipe": run.recipe or study.settings["recipe"],
-        "halvings": run.halvings,
-        "seed": run.seed,
-        "seed_index": run.seed_index,
-        "split": run.split,
         "replay_of": _number_of(session, run.replay_of),
-        "backend": run.backend,
-        "device": run.device,
-        "dtype": run.dtype,
-        "node": run.node,
-        "environment": environment,
-        # A later attempt has the last word on an epoch.
-        "epochs": list({epoch: metrics for epoch, metrics in epochs}.values()),
+        "environment": _facts(session, run.environment_id),
+        "epochs": _epochs(session, attempts),
         "attempts": [_attempt(a) for a in reversed(attempts)],
-        "error": run.error,
-        "traceback": run.traceback,
         "rerun": again if storage.endswith("runs/nas.db") else f"{again} --storage {storage}",
     }
+
+
+def _facts(session: Session, environment_id: str | None) -> dict[str, Any] | None:
+    return None if environment_id is None else session.get_one(Environment, environment_id).facts
+
+
+def _epochs(session: Session, attempts: list[Run]) -> list[dict[str, Any]]:
+    """Return the metrics of each epoch; a later attempt has the last word."""
+    rows = session.execute(
+        select(Epoch.epoch, Epoch.metrics)
+        .where(Epoch.run_id.in_([a.id for a in attempts]))
+        .order_by(Epoch.epoch, Epoch.run_id)
+    )
+    return list({epoch: metrics for epoch, metrics in rows}.values())
 
 
 def _number_of(session: Session, run_id: int | None) -> int | None:
@@ -280,12 +269,4 @@ def _number_of(session: Session, run_id: int | None) -> int | None:
 
 
 def _attempt(run: Run) -> dict[str, Any]:
-    return {
-        "attempt": run.attempt,
-        "state": run.state,
-        "owner": run.lease_owner,
-        "started_at": run.started_at,
-        "finished_at": run.finished_at,
-        "halvings": run.halvings,
-        "error": run.error,
-    }
+    return {name: getattr(run, name) for name in _OF_ATTEMPT} | {"owner": run.lease_owner}

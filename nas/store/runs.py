@@ -36,6 +36,8 @@ from nas.study.proposals import CANDIDATE, REPLAY, SEARCHED, NewProposal
 MAX_ATTEMPTS = 3
 # With the design, what tells one training of a study from another.
 _TRAINING = ("stage", "seed_index", "repeat", "split", "recipe_id")
+# What a replay takes over from the training that it stands for.
+_REPLAYED = ("state", "score", "scores", "objectives", "metrics", "error", "halvings")
 
 
 class Refusal(str, Enum):
@@ -74,16 +76,32 @@ def propose(
     ).one_or_none()
     if known is not None and known.state not in ENDED:
         return Refusal.IN_FLIGHT
-    run = Run(
-        study_id=study_id,
+    run = _row(new, study, number, owner, now)
+    run.architecture_id = _architecture(session, study, new, now)
+    if known is None:
+        run.lease_expires, run.started_at = now + LEASE_S, now
+        for column, value in place.items():
+            setattr(run, column, value)
+    else:
+        run.role, run.replay_of, run.finished_at = REPLAY, known.id, now
+        for column in _REPLAYED:
+            setattr(run, column, getattr(known, column))
+    session.add(run)
+    session.flush()
+    return run
+
+
+def _row(new: NewProposal, study: Study, number: int, owner: str, now: float) -> Run:
+    """Return the first attempt at a proposal, as it is written."""
+    return Run(
+        study_id=study.id,
         trial_number=number,
         proposal=new.index,
         attempt=1,
         newest=True,
-        role=new.role if known is None else REPLAY,
+        role=new.role,
         label=new.label,
         kind=new.kind,
-        architecture_id=_architecture(session, study, new, now),
         fingerprint=new.fingerprint,
         params=dict(new.params),
         choices=dict(new.choices),
@@ -99,18 +117,6 @@ def propose(
         lease_token=1,
         created_at=now,
     )
-    if known is None:
-        run.lease_expires, run.started_at = now + LEASE_S, now
-        for column, value in place.items():
-            setattr(run, column, value)
-    else:
-        run.state, run.score, run.objectives = known.state, known.score, known.objectives
-        run.metrics, run.error, run.halvings = known.metrics, known.error, known.halvings
-        run.scores = known.scores
-        run.replay_of, run.finished_at = known.id, now
-    session.add(run)
-    session.flush()
-    return run
 
 
 def _training(new: NewProposal) -> dict[str, Any]:
