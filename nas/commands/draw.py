@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from nas.commands.options import LOOK_ROOM, ImageSizeOption, completing, preset_names, space_names
+from nas.commands.options import (
+    DEFAULT_STORAGE,
+    LOOK_ROOM,
+    ImageSizeOption,
+    StorageOption,
+    completing,
+    preset_names,
+    space_names,
+)
 
 app = typer.Typer()
 
@@ -42,3 +50,21 @@ def draw(
     plain = "order" if name.startswith("{") else Path(name).stem
     path = out or Path("runs") / "drawings" / f"{sort}-{plain}.svg"
     say(f"wrote {draw(what, path, grid=sides, image_size=image_size)}")
+
+
+@app.command(rich_help_panel=LOOK_ROOM)
+def report(
+    study: str,
+    out: Annotated[
+        Path | None, typer.Option(help="HTML file to write.", show_default=False)
+    ] = None,
+    png: Annotated[Path | None, typer.Option(help="Folder for the single figures, as PNG.")] = None,
+    storage: StorageOption = DEFAULT_STORAGE,
+) -> None:
+    """Write a study as one page with figures and pictures, which needs no network."""
+    from nas.report.console import say
+    from nas.report.html.page import write_report
+
+    path = out or Path("runs") / "reports" / f"{study}.html"
+    for written in write_report(study, storage, path, png):
+        say(f"wrote {written}")

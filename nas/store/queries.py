@@ -74,6 +74,20 @@ def summary(study: str, storage: str, *, top: int = 10) -> dict[str, Any]:
         return store.read(lambda s: _summary(s, find_study(s, study, store.shown), top))
 
 
+def trials(study: str, storage: str) -> list[dict[str, Any]]:
+    """Return every candidate and baseline of a study with its choices, as proposed.
+
+    Raises: StoreError; StudyError for an unknown study.
+    """
+
+    def read(session: Session, row: Study) -> list[dict[str, Any]]:
+        query = _of(row, CANDIDATE, BASELINE).add_columns(Run.choices)
+        return _rows(session, query.order_by(Run.proposal))
+
+    with opened(storage) as store:
+        return store.read(lambda s: read(s, find_study(s, study, store.shown)))
+
+
 def trial(study: str, storage: str, number: int) -> dict[str, Any]:
     """Return one trial in full: config, choices, recipe, epochs, attempts, environment.
 

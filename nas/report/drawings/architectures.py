@@ -72,7 +72,7 @@ def architecture_figure(config: BackboneConfig, *, name: str, image_size: int = 
                   va="center")  # fmt: skip
         axis.text(0.6, y, text, fontsize=8.5, color=INK, va="center")
         y += _LINE
-    if any(_order(config.blocks[letter].mixer) for letter, _ in legend):
+    if any(order_of(config.blocks[letter].mixer) for letter, _ in legend):
         said = "inside a block: the routes of its scan, dark first; an arrow: its cyclic shift"
         axis.text(0.2, y, said, fontsize=8, color=FAINT, va="center")
     return figure
@@ -130,11 +130,12 @@ def _colors(config: BackboneConfig) -> dict[str, str]:
 
 
 def _sort(mixer: MixerConfig) -> tuple[str, str]:
-    order = _order(mixer)
+    order = order_of(mixer)
     return mixer.kind, "" if order is None else order.kind
 
 
-def _order(mixer: MixerConfig) -> ScanOrder | None:
+def order_of(mixer: MixerConfig) -> ScanOrder | None:
+    """Return the scan order of a mixer, None where it scans nothing."""
     found = getattr(mixer, "order", None)
     return found if isinstance(found, ScanOrder) else None
 
@@ -164,7 +165,7 @@ def _block(
     if block.shift is not None:
         axis.text(x + _BLOCK - 0.11, y + 0.11, _ARROWS[block.shift], fontsize=10, color=INK,
                   ha="center", va="center")  # fmt: skip
-    order = _order(block.block.mixer)
+    order = order_of(block.block.mixer)
     if order is None:
         words = block.block.mixer.kind.replace("_", "\n")
         axis.text(x + _BLOCK / 2, y + _BLOCK / 2 + 0.06, words, fontsize=8, color=INK,

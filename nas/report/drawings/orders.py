@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Grid = tuple[int, int]
 
-NUMBERED = 16
+NUMBERED = 14
 """Largest side at which every token shows its step."""
 _PER_ROW = 4
 _PANEL = 2.7

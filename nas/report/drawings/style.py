@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -83,21 +84,33 @@ def save(figure: Figure, path: Path, *, title: str, alternative: str) -> Path:
 
     Raises: StudyError for a format that is none of FORMATS, or a place that cannot be written.
     """
-    import matplotlib
-
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
         raise StudyError(f"cannot draw {path.name!r}: use a name that ends in {', '.join(FORMATS)}")
-    if suffix == ".svg":
-        facts = {"Title": title, "Description": alternative, "Date": None}
-    else:
-        key = "Subject" if suffix == ".pdf" else "Description"
-        facts = {"Title": title, key: alternative}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Text stays text: it can be searched, copied and read aloud.
-        with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "scannas"}):
-            figure.savefig(path, dpi=_DPI, metadata=facts, facecolor=PAPER)
+        path.write_bytes(_written(figure, suffix[1:], title, alternative))
     except OSError as exc:
         raise StudyError(f"cannot write {str(path)!r}: {exc}; choose another --out") from None
     return path
+
+
+def svg(figure: Figure, *, title: str, alternative: str) -> bytes:
+    """Return a figure as SVG, the same bytes for the same figure."""
+    return _written(figure, "svg", title, alternative)
+
+
+def _written(figure: Figure, form: str, title: str, alternative: str) -> bytes:
+    import matplotlib
+
+    facts: dict[str, str | None] = {
+        "Title": title,
+        "Subject" if form == "pdf" else "Description": alternative,
+    }
+    if form == "svg":
+        facts["Date"] = None
+    out = io.BytesIO()
+    # Text stays text: it can be searched, copied and read aloud.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "scannas"}):
+        figure.savefig(out, format=form, dpi=_DPI, metadata=facts, facecolor=PAPER)
+    return out.getvalue()

@@ -1,0 +1,202 @@
+"""Writes the page of a report: template, style and script put together with what they show."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import shlex
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from backbones import cost
+from backbones.config import BackboneConfig
+from nas.errors import StudyError
+from nas.report.html.facts import Facts, as_yaml, best_so_far, columns, gather, search_command
+from nas.report.html.pictures import design_pictures, figure_words, result_pictures
+from nas.report.text import INSTALLED, duration, giga, mega, percent
+from nas.store.urls import parse_url, shown
+from nas.training.environment import version_of
+
+HEADS = ("trial", "design", "top-1", "FLOPs", "parameters", "training", "fingerprint")
+MOST_FAILURES = 50
+
+
+def write_report(study: str, storage: str, out: Path, png: Path | None = None) -> list[Path]:
+    """Write the report of a study to `out`, and to the folder `png` its single figures.
+
+    Returns: the files written.
+    Raises: StoreError; StudyError for an unknown study, or a file that cannot be written.
+    """
+    facts = gather(study, storage)
+    page = render(facts, shown(parse_url(storage)))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(page, encoding="utf-8")
+    except OSError as exc:
+        raise StudyError(f"cannot write {str(out)!r}: {exc}; choose another --out") from None
+    if png is None:
+        return [out]
+    pictures = result_pictures(facts)
+    if facts.winner is not None:
+        pictures += design_pictures(facts.winner)
+    return [out, *(picture.write(png) for picture in pictures)]
+
+
+def render(facts: Facts, database: str) -> str:
+    """Return the page: self-contained, every name escaped.
+
+    database: as it may be shown, without a password.
+    """
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    winner, measured = facts.winner, facts.reliability
+    failures = [t for t in facts.trials if t["error"]]
+    noise = None if measured is None else measured.noise
+    return environment.from_string(_file("page.html.jinja")).render(
+        facts=facts,
+        style=Markup(_file("page.css")),
+        script=Markup(_file("page.js")),
+        plotly=_plotly() if facts.trials else "",
+        data={
+            "columns": columns(facts),
+            "pareto": {
+                name: sorted((row[name], row["score"]) for row in rows)
+                for name, rows in facts.pareto.items()
+            },
+            "best": best_so_far(facts.trials),
+            "noise": noise,
+        },
+        sections=_sections(facts),
+        asked=_asked(facts.study),
+        says=figure_words(facts),
+        course_title="Scores in the order proposed, and the best so far"
+        + (" with the noise of one run" if noise is not None else ""),
+        heads=HEADS,
+        leaders=[_row(t) for t in facts.leaders],
+        baselines=[_row(t) for t in facts.baselines],
+        winner=None if winner is None else _winner(winner),
+        reliability_said=facts.cautions[-1] if measured is None else _measured(facts),
+        seen=[] if measured is None else _seen(facts),
+        failures=[
+            (t["trial"], t["label"] or t["kind"], t["state"], t["error"].splitlines()[0])
+            for t in failures[:MOST_FAILURES]
+        ],
+        more_failures=len(failures) > MOST_FAILURES,
+        command=search_command(facts.study),
+        again=None if winner is None else _again(facts, winner, database),
+        recipe=as_yaml(facts.study["recipe"]),
+        environment=None if winner is None else as_yaml(winner["environment"]),
+        version=version_of("scannas") or "from a checkout",
+        database=database,
+    )
+
+
+def _file(name: str) -> str:
+    return resources.files("nas.report.html").joinpath(name).read_text(encoding="utf-8")
+
+
+def _plotly() -> str:
+    """Return Plotly's script, packed: plain it would be four fifths of the file."""
+    script = resources.files("plotly").joinpath("package_data", "plotly.min.js").read_bytes()
+    return base64.b64encode(gzip.compress(script, mtime=0)).decode()
+
+
+def _sections(facts: Facts) -> list[tuple[str, str]]:
+    """Return (id, title) of the sections that the page has."""
+    there = [("asked", "asked", True), ("designs", "designs", bool(facts.scored))]
+    there += [
+        ("course", "course", bool(facts.scored)),
+        ("leaders", "leaderboard", bool(facts.scored)),
+    ]
+    there += [("winner", "best candidate", facts.winner is not None)]
+    there += [("proxy", "what the proxy sees", facts.reliability is not None)]
+    there += [("outcomes", "outcomes", bool(facts.trials)), ("again", "every number again", True)]
+    return [(name, title) for name, title, shown in there if shown]
+
+
+def _asked(study: dict[str, Any]) -> list[tuple[str, str]]:
+    recipe = study["recipe"]
+    return [
+        ("search space", f"{study['space']}, version {study['space_version']}"),
+        ("budget", f"{', '.join(study['budget'])} at {study['image_size']} px"),
+        ("strategy", f"{study['strategy']}, seed {study['seed']}"),
+        ("objectives", ", ".join(study["objectives"])),
+        ("candidates wanted", str(study["trials"])),
+        ("proxy", f"{recipe['epochs']} epochs of {recipe['dataset']} at {recipe['image_size']} px"),
+        ("trained on", f"{study['device']}, scans by {study['backend']}"),
+        ("trials", ", ".join(f"{n} {state}" for state, n in study["counts"].items()) or "none"),
+    ]
+
+
+def _row(trial: dict[str, Any]) -> tuple[str, ...]:
+    score = trial["state"] if trial["score"] is None else percent(trial["score"])
+    if trial["score"] is not None and not trial["learned"]:
+        score += " (learned next to nothing)"
+    return (
+        str(trial["trial"]),
+        trial["label"] or trial["kind"],
+        score,
+        giga(trial["flops"]),
+        mega(trial["params"]),
+        duration(trial["seconds"]),
+        trial["fingerprint"][:12],
+    )
+
+
+def _winner(trial: dict[str, Any]) -> dict[str, Any]:
+    config = BackboneConfig.model_validate(trial["config"])
+    counted = cost(config, image_size=trial["image_size"], convention=trial["convention"])
+    first, *rest = design_pictures(trial)
+    return {
+        "trial": trial["trial"],
+        "said": f"{percent(trial['score'])} top-1 under the proxy; {giga(trial['flops'])} FLOPs "
+        f"({trial['convention']}, {trial['image_size']} px), {mega(trial['params'])} parameters; "
+        f"fingerprint {trial['fingerprint']}",
+        "picture": first.inline(),
+        "alternative": first.alternative,
+        "orders": [{"picture": p.inline(), "alternative": p.alternative} for p in rest],
+        "stages": [
+            (name, mega(params), giga(flops), percent(flops / counted.flops, 1))
+            for name, (params, flops) in counted.by_stage.items()
+        ],
+        "choices": as_yaml(trial["choices"]) if trial["choices"] else "",
+    }
+
+
+def _measured(facts: Facts) -> str:
+    measured = facts.reliability
+    assert measured is not None
+    return (
+        f"{measured.designs} designs, {measured.seeds} seeds each, {measured.date}, "
+        f"{measured.device}: one run ranks designs with intraclass correlation "
+        f"{measured.icc:.2f} ({measured.icc_low:.2f} to {measured.icc_high:.2f}); its noise is "
+        f"{100 * measured.noise:.2f} points."
+    )
+
+
+def _seen(facts: Facts) -> list[tuple[str, ...]]:
+    assert facts.reliability is not None
+    return [
+        (
+            choice.kind,
+            ", ".join(choice.levels),
+            f"{max(choice.epsilon_squared, 0.0):.2f}",
+            f"{choice.p_value:.3f}" if choice.p_value >= 0.001 else "< 0.001",
+            f"{100 * choice.spread:.1f} points",
+            "yes" if choice.seen else "no",
+        )
+        for choice in facts.reliability.choices
+    ]
+
+
+def _again(facts: Facts, trial: dict[str, Any], database: str) -> str:
+    name, number = facts.study["study"], str(trial["trial"])
+    where = ["--storage", database]
+    return "\n".join(
+        shlex.join([INSTALLED, *words, *where])
+        for words in (("run-trial", name, number), ("export", name, "--trial", number))
+    )

@@ -1,0 +1,124 @@
+"""The pictures of a report: the best candidate and its scan orders, and for print the figures."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backbones.config import BackboneConfig, resolve_blocks
+from backbones.orders.base import ScanOrder
+from nas.report.drawings.architectures import (
+    architecture_alternative,
+    architecture_figure,
+    order_of,
+)
+from nas.report.drawings.orders import (
+    describe_order,
+    order_alternative,
+    order_figure,
+    visited,
+)
+from nas.report.drawings.results import COSTS, cloud_figure, course_figure, outcomes_figure
+from nas.report.drawings.style import save, svg
+from nas.report.html.facts import Facts, best_so_far
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST_ORDERS = 6
+_GRID, _LEARNED_GRID = (8, 8), (16, 16)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawn figure. name: of a file. alternative: what it shows, in words."""
+
+    name: str
+    figure: Figure
+    alternative: str
+
+    def inline(self) -> str:
+        """Return the picture as the address of an image that a page holds itself."""
+        text = svg(self.figure, title=self.name, alternative=self.alternative)
+        return f"data:image/svg+xml;base64,{base64.b64encode(text).decode()}"
+
+    def write(self, folder: Path) -> Path:
+        """Write the picture as PNG. Raises: StudyError where that cannot be."""
+        return save(
+            self.figure,
+            folder / f"{self.name}.png",
+            title=self.name,
+            alternative=self.alternative,
+        )
+
+
+def design_pictures(trial: dict[str, Any]) -> list[Picture]:
+    """Return the architecture of a trial, then its scan orders: the first few where many."""
+    config = BackboneConfig.model_validate(trial["config"])
+    name = trial["label"] or f"trial {trial['trial']}"
+    size = trial["image_size"]
+    pictures = [
+        Picture(
+            "architecture",
+            architecture_figure(config, name=name, image_size=size),
+            architecture_alternative(config, name, size),
+        )
+    ]
+    for number, order in enumerate(scan_orders(config)[:MOST_ORDERS], start=1):
+        routes = visited(order, _LEARNED_GRID if order.learned else _GRID)
+        said = order_alternative(order, routes)
+        pictures.append(Picture(f"order-{number}-{order.kind}", order_figure(order, routes), said))
+    return pictures
+
+
+def scan_orders(config: BackboneConfig) -> list[ScanOrder]:
+    """Return the distinct scan orders of a design, in the order of its blocks."""
+    found: dict[str, ScanOrder] = {}
+    for blocks in resolve_blocks(config):
+        for placed in blocks:
+            if (order := order_of(placed.block.mixer)) is not None:
+                found.setdefault(describe_order(order), order)
+    return list(found.values())
+
+
+def result_pictures(facts: Facts) -> list[Picture]:
+    """Return the figures of the results, those for which there are data."""
+    if not facts.trials:
+        return []
+    said = figure_words(facts)
+    pictures = [Picture("outcomes", outcomes_figure(facts.trials), said["outcomes"])]
+    if facts.scored:
+        for cost in COSTS:
+            figure = cloud_figure(facts.scored, facts.pareto[cost], cost)
+            pictures.append(Picture(f"score-against-{cost}", figure, said[cost]))
+        noise = None if facts.reliability is None else facts.reliability.noise
+        figure = course_figure(facts.scored, best_so_far(facts.trials), noise)
+        pictures.append(Picture("course", figure, said["course"]))
+    return pictures
+
+
+def figure_words(facts: Facts) -> dict[str, str]:
+    """Return what each figure of the results shows, in words."""
+    candidates = [t for t in facts.scored if t["label"] is None]
+    words = {}
+    for cost in COSTS:
+        front = "; ".join(
+            f"trial {row['trial']} {100 * row['score']:.2f} % at {row[cost]:.3g} {cost}"
+            for row in facts.pareto[cost]
+        )
+        words[cost] = (
+            f"Scatter plot of {len(candidates)} candidates and "
+            f"{len(facts.scored) - len(candidates)} published designs, score against {cost}. "
+            f"On the Pareto front: {front or 'none'}."
+        )
+    risen = "; ".join(f"{100 * s:.2f} % with trial {t}" for t, s in best_so_far(facts.trials))
+    words["course"] = (
+        f"Scores in the order proposed. The best so far rises to {risen or 'nothing'}."
+    )
+    counts: dict[str, int] = {}
+    for trial in facts.trials:
+        counts[trial["state"]] = counts.get(trial["state"], 0) + 1
+    words["outcomes"] = "Trials by outcome: " + ", ".join(f"{n} {s}" for s, n in counts.items())
+    return words
