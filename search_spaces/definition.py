@@ -37,7 +37,8 @@ class Definition:
     choices and whens are in dependency order; rules hold the spelling rule of every pattern,
     then the constraints as written. targets: choice -> expanded config paths. spread: for choices
     without `sets`, path -> the key of an option under which its value stands. points: preset ->
-    what changes it. base: full plain data of the base config.
+    what changes it. origin: choice of a `per` -> the name it is written under. base: full plain
+    data of the base config.
     """
 
     file: SpaceFile
@@ -51,6 +52,7 @@ class Definition:
     rules: list[Reduced] = field(default_factory=list)
     constraints: list[Reduced] = field(default_factory=list)
     points: dict[str, dict[str, Any]] = field(default_factory=dict)
+    origin: dict[str, str] = field(default_factory=dict)
     fit: FitEntry | None = None
 
     def __post_init__(self) -> None:
@@ -62,7 +64,8 @@ class Definition:
     def fail(self, loc: Loc, message: str) -> NoReturn:
         """Raise SpaceError for a place in the file."""
         path = ".".join(str(p) for p in loc)
-        raise SpaceError(f"{self.document.where(loc)}: {path}: {message}")
+        written = tuple(self.origin.get(str(p), p) if i == 1 else p for i, p in enumerate(loc))
+        raise SpaceError(f"{self.document.where(written)}: {path}: {message}")
 
     def solver(
         self,

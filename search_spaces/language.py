@@ -64,11 +64,14 @@ class ChoiceEntry(Entry):
         stage has blocks of its own; with max_period, the longest pattern, or patterns, a list.
     sets: the config path or paths that the value is written to. Without sets, each option is a
         mapping of its own from paths to values, the same paths in all.
+    per: in place of sets, a path with alternatives (`*`, `a|b`): a choice of its own for each
+        match, named NAME_1, NAME_2, ...; {n} in about stands for the number.
     when: the choice exists only where this statement is true.
     """
 
     about: str = ""
     sets: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = ()
+    per: str | None = None
     options: list[JsonValue] | dict[str | int | float, JsonValue] | None = None
     range: Annotated[list[int], Field(min_length=2, max_length=2)] | None = None
     step: PositiveInt = 1
@@ -123,7 +126,9 @@ class ChoiceEntry(Entry):
         return self
 
     def _check_sets(self) -> None:
-        if self.sets:
+        if self.sets and self.per is not None:
+            raise ValueError("per takes the place of sets: keep one of the two")
+        if self.sets or self.per is not None:
             return
         values = list(self.options.values()) if isinstance(self.options, dict) else []
         if not values or not all(isinstance(v, dict) and v for v in values):

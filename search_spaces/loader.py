@@ -23,7 +23,7 @@ from search_spaces.choices import show
 from search_spaces.conditions import TESTS, WORDS, Reader
 from search_spaces.definition import Definition, point_config
 from search_spaces.errors import SpaceError
-from search_spaces.language import SpaceFile
+from search_spaces.language import ChoiceEntry, SpaceFile
 from search_spaces.paths import Path, expand, within
 from search_spaces.proof import check_possible, prove
 from search_spaces.statements import All_, Linear, Reduced, Test, all_of, any_of
@@ -42,6 +42,7 @@ def read(document: Document, folder: FilePath | None = None, proven: bool = Fals
     base = config.model_dump(mode="json", by_alias=True)
     base.update(name=None, family=None, drop_path_rate=config.drop_path_rate)
     space = Definition(file, document, config, base, fit=file.fit)
+    file = space.file = _each(space)
     depths = _read_targets(space)
     for name, entry in file.choices.items():
         space.choices[name] = forms.choice(space, name, entry, depths)
@@ -107,6 +108,33 @@ def _base(file: SpaceFile, document: Document, folder: FilePath | None) -> Backb
 
 
 # --- choices -----------------------------------------------------------------------------------
+
+
+def _each(space: Definition) -> SpaceFile:
+    """Return the file with every `per` written out as one choice for each match."""
+    written = space.file.choices
+    choices: dict[str, ChoiceEntry] = {}
+    for name, entry in written.items():
+        if entry.per is None:
+            choices[name] = entry
+            continue
+        try:
+            places = expand(entry.per, space.base)
+        except SpaceError as exc:
+            space.fail(("choices", name, "per"), str(exc))
+        parts = [i for i, at in enumerate(zip(*places)) if len(set(at)) > 1] or [1]
+        for count, place in enumerate(places, start=1):
+            # Stages keep their own numbers where they alone differ: depth_1, depth_2, depth_4.
+            staged = parts == [1] and place[0] == "stages"
+            number = int(place[1]) + 1 if staged else count
+            own = f"{name}_{number}"
+            if own in written or own in choices:
+                space.fail(("choices", name), f"makes a choice {own}, which is written as well")
+            space.origin[own] = name
+            update = {"per": None, "sets": (".".join(map(str, place)),),
+                      "about": entry.about.replace("{n}", str(number))}  # fmt: skip
+            choices[own] = entry.model_copy(update=update)
+    return space.file.model_copy(update={"choices": choices})
 
 
 def _read_targets(space: Definition) -> dict[int, tuple[str, int]]:

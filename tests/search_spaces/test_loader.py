@@ -86,6 +86,15 @@ MEANING = [
     ("letters: qsg", "letters: qsx",
      "14: choices.mixer.letters: letter 'x' names block 'x', which is not under base.blocks; "
      "declared: q, s, g"),
+    ("sets: stages.0.depth", "sets: stages.0.depth, per: stages.*.depth",
+     "12: choices.depth: per takes the place of sets: keep one of the two"),
+    ("sets: stages.0.depth", "per: stages.*.dept",
+     "12: choices.depth.per: path 'stages.*.dept' does not exist: stages.* has no 'dept'; did you "
+     "mean 'depth'?"),
+    ("sets: stages.0.depth}", "per: stages.*.depth}\n  depth_2: {range: [1, 2], sets: num_classes}",
+     "12: choices.depth: makes a choice depth_2, which is written as well"),
+    ("range: [1, 4], sets: stages.0.depth", "range: [0, 4], per: stages.*.depth",
+     "12: choices.depth_1: a depth is an integer of 1 or more"),
     ("sets: stages.0.depth", "sets: stages.1",
      "12: choices.depth.sets: stages.1 is more than one field; name what varies in it, e.g. "
      "stages.N.depth"),
@@ -255,3 +264,16 @@ def test_letters_may_name_other_blocks_in_each_stage():
 def test_subsets_are_taken_in_the_order_written():
     space = SearchSpace.from_text(TINY.replace(LEVELS, "of: [2, 4, 8]\n    choose: [2, 3]"))
     assert space.choices["levels"].options == ([2, 4], [2, 8], [4, 8], [2, 4, 8])
+
+
+def test_per_makes_a_choice_for_each_match():
+    each = SearchSpace.from_text(
+        TINY.replace(DEPTH, "depth: {range: [1, 4], per: stages.*.depth, about: 'stage {n}'}")
+    )
+    assert list(each.choices) == ["depth_1", "depth_2", "mixer", "levels"]
+    assert [each.choices[f"depth_{n}"].about for n in (1, 2)] == ["stage 1", "stage 2"]
+    assert each.choices["depth_2"].sets == ("stages.1.depth",)
+    built = each.build({"depth_1": 3, "depth_2": 4, "mixer": "s"})
+    assert [stage.depth for stage in built.stages] == [3, 4]
+    one = SearchSpace.from_text(TINY.replace(DEPTH, "depth: {range: [1, 4], per: stages.1.depth}"))
+    assert one.choices["depth_2"].sets == ("stages.1.depth",)

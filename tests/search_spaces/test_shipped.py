@@ -1,13 +1,27 @@
 """The spaces that ship: their designs exist, and act where they say."""
 
+import json
+from pathlib import Path
+
 import pytest
-from small_spaces import rng, space
+from small_spaces import BAND, rng, space
 
 from backbones.mixers.ssm import SSMConfig
 from backbones.orders.quadtree import QuadtreeOrder
 from search_spaces import list_spaces
 from search_spaces.fit import with_widths
 
+DESIGNS = json.loads((Path(__file__).parent / "shipped_designs.json").read_text())
+"""Points, members and samples of version 1 of every shipped space, with their fingerprints and
+their widths at 4.275 to 4.5 GFLOPs. Later versions may hold more designs, and all of these."""
+SIZES = {
+    "hybrid": 2934542497289285460,
+    "local": 85456107178974000000000000000,
+    "mambaout": 2700000000,
+    "quadtree": 301387240645952,
+    "vim": 126720,
+    "vmamba": 7844480,
+}
 IMAGE = 64
 """Pixels a side: the first map of a pyramid is 16 x 16, a plain backbone's 4 x 4."""
 BUILDS = 6
@@ -23,6 +37,18 @@ def test_shipped_spaces_say_what_they_are(name):
     assert space(name).description
     assert all(row["about"] for row in space(name).explain())
     assert space(name).points
+
+
+@pytest.mark.parametrize("name", list_spaces())
+def test_designs_of_the_first_versions_are_the_same_still(name):
+    first = DESIGNS[name]
+    assert {p: space(name).point(p).fingerprint() for p in space(name).points} == first["points"]
+    assert list(space(name).members) == first["members"]
+    for sample in first["samples"]:
+        assert space(name).build(sample["choices"]).fingerprint() == sample["fingerprint"]
+        fitted = space(name).build(sample["choices"], [BAND])
+        assert [stage.width for stage in fitted.stages] == sample["widths"]
+    assert space(name).size == SIZES[name]
 
 
 @pytest.mark.parametrize("name", list_spaces())
