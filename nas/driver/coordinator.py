@@ -134,7 +134,7 @@ class Coordinator(Access):
         pruner.learn((run_id, epoch, self._shown(data)) for run_id, epoch, data in shown)
 
     def _shown(self, metrics: Mapping[str, Any]) -> float:
-        return self.settings.recipe.score_of(metrics["val_top1"] or 0.0, metrics["val_loss"])
+        return self.settings.recipe.score_of(metrics)
 
     def stop(self, reason: str) -> None:
         """Start nothing new."""

@@ -217,7 +217,7 @@ def pruned(attempt: Attempt, last: EpochMetrics) -> Result:
     from nas.study.recipe import Recipe
 
     recipe = Recipe.model_validate(dict(attempt.recipe))
-    score = recipe.score_of(last.val_top1, last.val_loss)
+    score = recipe.score_of(asdict(last))
     return Result(
         Outcome.PRUNED,
         score=score,

@@ -43,4 +43,5 @@ def metrics_from(report: dict[str, Any]) -> Any:
     """Return the epoch's metrics in what Tune made of them."""
     from nas.training.loop import EpochMetrics
 
-    return EpochMetrics(**{name: report[name] for name in EpochMetrics.__dataclass_fields__})
+    known = EpochMetrics.__dataclass_fields__
+    return EpochMetrics(**{name: report[name] for name in known if name in report})

@@ -187,6 +187,8 @@ def trial_view(trial: dict[str, Any]) -> RenderableType:
         parts.append(Text(f"same design as trial {trial['replay_of']}; not trained again"))
     for note in (trial["metrics"] or {}).get("notes", []):
         parts.append(Text(f"note: {note}", "yellow"))
+    if scores := (trial["metrics"] or {}).get("scores"):
+        parts.append(Text("  ".join(f"{name} {value:.4f}" for name, value in scores.items())))
     if epochs:
         parts += [Text(), table(columns, epochs, numeric=" ".join(columns))]
     if trial["choices"]:

@@ -10,51 +10,54 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from backbones import yaml_files
 from nas.errors import DataError
+from nas.study.tasks import SCORES, Part, Score
 
-Difficulty = Annotated[int, Field(ge=1, le=4)]
+# Fields that recipes of the first version lack: at their defaults they change nothing.
+_LATER = ("task", "density", "mask_share", "mask_shape", "weight", "also")
 
 
-class Recipe(BaseModel):
-    """How a proxy score is made.
+class Recipe(Part):
+    """How a proxy score is made: a task on a data set (see `Part`), and all that follows.
 
-    dataset: `digits`, `scenes`, `patterns`, `folder:PATH` or a timm dataset name.
+    also: further tasks, trained by the same network in the same run: at every update one batch of
+        each, losses and scores averaged by weight.
     data_dir: where a timm dataset lies. download: whether it may be fetched.
     data_seed: fixes the generated images and the split; trials differ in their own seed only.
-    difficulty: of `scenes` and `patterns`, 1 (easy) to 4.
-    train_size, val_size: images, at most; null takes all that there are.
+    train_size, val_size: images of each task, at most; null takes all that there are.
     image_size: side in pixels. stem_stride: pixels per token side in the first stage, so that
         the first grid is image_size / stem_stride on a side.
     flops_ratio: operations of the network that is trained over those of the candidate at 224
         px: widths are scaled together, in multiples of width_step, until they meet it. Equal
         candidates stay equal, and each takes about as long. depth_ratio: of every depth,
         rounded up; two blocks stay two.
-    batch_size: images per update. accumulate: passes per update, each of batch_size / accumulate
-        images (raised when memory runs out).
+    batch_size: images of each task per update. accumulate: passes per update, each of batch_size
+        / accumulate images (raised when memory runs out).
     lr: peak of the one-cycle schedule. warmup: share of the updates before the peak.
     clip_grad: gradient norm, null for none. ema: decay of the averaged weights that are
         evaluated, null evaluates the weights themselves.
     precision: "fp32", or "bf16" autocast. threads: of the CPU; part of the recipe because sums
         are split by thread.
-    score: "top1", or "likelihood", exp of minus the mean validation loss: the geometric mean of
-        the probability given to the right class. Both on the validation split, higher is better.
+    score: on the validation split, higher is better. "top1", the share of right answers (per token
+        in dense); "likelihood", exp of minus the mean validation loss: the geometric mean of the
+        probability given to the right class; "miou", mean intersection over union of the classes
+        (dense); "skill": 0 is the best constant answer, 1 perfect (of reconstruct, R2 on masked
+        tokens). Default: top1 to classify, else skill; of several tasks, their mean skill.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
     schema_: Literal[1] = Field(1, alias="schema")
-    dataset: str = "scenes"
+    also: tuple[Part, ...] = ()
     data_dir: str | None = None
     download: bool = False
     data_seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    difficulty: Difficulty = 2
     train_size: PositiveInt | None = 5000
     val_size: PositiveInt | None = 2000
 
@@ -78,7 +81,19 @@ class Recipe(BaseModel):
     augment: Literal["none", "flip"] = "none"
     precision: Literal["fp32", "bf16"] = "fp32"
     threads: PositiveInt = 2
-    score: Literal["top1", "likelihood"] = "top1"
+    score: Score = "top1"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_score(cls, data: Any) -> Any:
+        if (
+            isinstance(data, dict)
+            and "score" not in data
+            and data.get("task", "classify") in SCORES
+        ):
+            usual = SCORES[data.get("task", "classify")][0]
+            return {**data, "score": "skill" if data.get("also") else usual}
+        return data
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
@@ -92,9 +107,40 @@ class Recipe(BaseModel):
                 f"batch_size {self.batch_size} in {self.accumulate} passes leaves fewer than 2 "
                 "images a pass; lower accumulate"
             )
-        if not self.dataset or self.dataset == "folder:":
-            raise ValueError(f"dataset {self.dataset!r} names nothing; use e.g. folder:PATH")
+        known = ("skill",) if self.also else SCORES[self.task]
+        if self.score not in known:
+            what = "several tasks are" if self.also else f"task {self.task} is"
+            raise ValueError(f"score {self.score}: {what} scored by {' or '.join(known)}")
+        self._check_tokens()
         return self
+
+    def _check_tokens(self) -> None:
+        """Raise ValueError where tokens have no whole pixels, or a mask no two units."""
+        if {part.task for part in self.parts} != {
+            "classify"
+        } and self.image_size % self.stem_stride:
+            down = self.grid * self.stem_stride
+            raise ValueError(
+                f"image_size {self.image_size} is no multiple of stem_stride {self.stem_stride}, "
+                f"and tokens have labels; use {down} or {down + self.stem_stride}"
+            )
+        for part in self.parts:
+            if part.task == "reconstruct" and math.prod(part.mask_units(self.grid)) < 2:
+                raise ValueError(
+                    f"mask_shape {part.mask_shape} hides all of a grid of {self.grid}; use tokens "
+                    "or a larger image_size"
+                )
+
+    @property
+    def grid(self) -> int:
+        """Tokens on a side of the first stage's map."""
+        return self.image_size // self.stem_stride
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """All tasks, the recipe's own first."""
+        own = {name: getattr(self, name) for name in Part.model_fields}
+        return (Part.model_construct(**own), *self.also)
 
     @classmethod
     def load(cls, path: str | Path) -> Recipe:
@@ -108,7 +154,7 @@ class Recipe(BaseModel):
 
     def to_dict(self) -> dict[str, Any]:
         """Return every field as plain data: what is recorded with a trial."""
-        return self.model_dump(mode="json", by_alias=True)
+        return {"schema": 1, **self.model_dump(mode="json", by_alias=True)}
 
     def to_yaml(self) -> str:
         """Return YAML text with every field; loading it gives an equal recipe."""
@@ -117,16 +163,24 @@ class Recipe(BaseModel):
     def fingerprint(self) -> str:
         """Return the SHA-256 (hex) of what is measured and how.
 
-        Left out: where files lie, and the number of threads, which decides rounding alone.
+        Left out: where files lie, and the number of threads, which decides rounding alone; and
+        what recipes of before had no field for, while it is not used.
         """
         elsewhere = ("data_dir", "download", "threads")
-        data = {k: v for k, v in self.to_dict().items() if k not in elsewhere}
+        unused = [k for k in _LATER if getattr(self, k) == type(self).model_fields[k].default]
+        data = {k: v for k, v in self.to_dict().items() if k not in (*elsewhere, *unused)}
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
-    def score_of(self, top1: float, loss: float | None) -> float:
-        """Return the score of a validation split; 0 where the loss is not finite."""
+    def score_of(self, metrics: Mapping[str, Any]) -> float:
+        """Return the score of an epoch by its stored metrics.
+
+        Rows of before scores were stored have top-1 and loss, 0 where that is not finite.
+        """
+        if (score := metrics.get("score")) is not None:
+            return float(score)
         if self.score == "top1":
-            return top1
+            return float(metrics["val_top1"] or 0.0)
+        loss = metrics["val_loss"]
         return 0.0 if loss is None or not math.isfinite(loss) else math.exp(-loss)
 
     def half_batch(self) -> Recipe:

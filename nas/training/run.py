@@ -7,34 +7,39 @@ recipe. A run that is continued from its checkpoint therefore ends as if never i
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+import backbones
+import kernels
 from backbones.config import BackboneConfig
-from nas.study.outcomes import NanLoss
 from nas.study.recipe import Recipe
 from nas.training import checkpoints
-from nas.training.data.catalog import ProxyData, load_data
+from nas.training.data.catalog import load_data
+from nas.training.data.draws import Split
+from nas.training.data.registry import ProxyData
 from nas.training.determinism import reproducible
 from nas.training.loop import EpochMetrics, Training
-from nas.training.scaling import proxy_config
+from nas.training.readout import TaskNet
+from nas.training.scaling import as_it_is, proxy_config
+from nas.training.tasks import make_task
 
 
 @dataclass(frozen=True)
 class ProxyResult:
     """A finished proxy run.
 
-    score: as the recipe defines it, higher is better. top1, val_loss: on the validation split
-    after the last epoch. chance: top-1 of a guess. seconds: wall time, earlier attempts included.
-    backend: of the scans. proxy_params, proxy_flops: of the network that was trained, fvcore
-    convention. notes: what could not act, or was not deterministic.
+    score: as the recipe defines it, higher is better, on the scored split after the last epoch;
+    scores: all by name (see `EpochMetrics`). top1: as `EpochMetrics.val_top1`. chance: top1 of a
+    guess. seconds: wall time, earlier attempts included. backend: of the scans. proxy_params: of
+    the network that was trained. proxy_flops: the same without read-outs, fvcore convention.
+    notes: what could not act, or was not deterministic.
     """
 
     score: float
@@ -49,6 +54,7 @@ class ProxyResult:
     proxy_params: int
     proxy_flops: int
     notes: tuple[str, ...]
+    scores: dict[str, float] = field(default_factory=dict)
 
 
 Report = Callable[[EpochMetrics], None]
@@ -64,26 +70,27 @@ def train_proxy(
     checkpoint: str | Path | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     data_dir: str | None = None,
+    split: Split = "val",
+    scale: bool = True,
 ) -> ProxyResult:
     """Train the scaled-down candidate as the recipe says and return its score.
 
     report: called after each epoch; may raise `Stop`. checkpoint: a directory that the run is
     written to after each epoch and continued from when it holds this run; the caller removes it.
-    should_stop: asked before each batch. data_dir: replaces the recipe's.
-    Raises: DataError; NanLoss; Stop; StudyError for a checkpoint of another run; torch's own
-    error when memory runs out (`nas.study.outcomes.classify` knows it).
+    should_stop: asked before each batch. data_dir: replaces the recipe's. split: "test" is for
+    confirmation alone. scale: False trains the design as it is.
+    Raises: DataError; SpaceError for a design that, unscaled, does not fit the images; NanLoss;
+    Stop; StudyError for a checkpoint of another run; torch's own error when memory runs out
+    (`nas.study.outcomes.classify` knows it).
     """
-    import backbones
-    import kernels
-
     if data_dir is not None:
         recipe = recipe.model_copy(update={"data_dir": data_dir})
-    data = load_data(recipe)
-    scaled, notes = proxy_config(config, recipe, data.num_classes, data.in_chans)
-    cost = backbones.cost(scaled, image_size=recipe.image_size)
+    data = load_parts(recipe, split)
+    tasks = [make_task(part, own, recipe) for part, own in zip(recipe.parts, data)]
+    classes, chans = max(task.num_classes for task in tasks), data[0].in_chans
+    scaled, notes = (proxy_config if scale else as_it_is)(config, recipe, classes, chans)
     dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
-    states = [b.mixer.scan_state for b in scaled.blocks.values()]
-    backend = kernels.resolve_backend(torch.device(device), dtype, state=max(1, *states))
+    backend = _backend(scaled, device, dtype)
     key = {
         "config": scaled.fingerprint(),
         "recipe": recipe.fingerprint(),
@@ -91,11 +98,13 @@ def train_proxy(
         "seed": seed,
         "backend": backend,
         "device": torch.device(device).type,
+        "split": split,
     }
     with reproducible(seed, recipe.threads, device) as environment:
         model = backbones.create(scaled)
-        top1, val_loss, seconds = train_model(
-            model,
+        plain = [task.outputs for task in tasks] == [0]
+        last = train_model(
+            model if plain else TaskNet(model, tasks, recipe.grid),
             data,
             recipe,
             seed=seed,
@@ -105,25 +114,42 @@ def train_proxy(
             key=key,
             should_stop=should_stop,
         )
+    assert last.score is not None
     return ProxyResult(
-        score=top1 if recipe.score == "top1" else math.exp(-val_loss),
-        top1=top1,
-        val_loss=val_loss,
-        chance=1 / data.num_classes,
+        score=last.score,
+        top1=last.val_top1,
+        val_loss=last.val_loss,
+        chance=1 / classes if plain else 0.0,
         epochs=recipe.epochs,
-        seconds=seconds,
+        seconds=last.seconds,
         backend=backend,
         device=device,
         dtype=str(dtype).removeprefix("torch."),
-        proxy_params=cost.params,
-        proxy_flops=cost.flops,
+        proxy_params=sum(p.numel() for p in model.parameters()),
+        proxy_flops=backbones.cost(scaled, image_size=recipe.image_size).flops,
         notes=(*notes, *environment.notes),
+        scores=last.scores,
     )
+
+
+def load_parts(recipe: Recipe, split: Split = "val") -> list[ProxyData]:
+    """Return the data of all parts of a recipe; gray images get three channels beside others.
+
+    Raises: DataError.
+    """
+    data = [load_data(recipe, part, split=split) for part in recipe.parts]
+    chans = max(own.in_chans for own in data)
+    return [own.with_chans(chans) for own in data]
+
+
+def _backend(config: BackboneConfig, device: str, dtype: torch.dtype) -> str:
+    states = [b.mixer.scan_state for b in config.blocks.values()]
+    return kernels.resolve_backend(torch.device(device), dtype, state=max(1, *states))
 
 
 def train_model(
     model: nn.Module,
-    data: ProxyData,
+    data: Sequence[ProxyData],
     recipe: Recipe,
     *,
     seed: int,
@@ -132,11 +158,12 @@ def train_model(
     checkpoint: str | Path | None,
     key: dict[str, Any],
     should_stop: Callable[[], bool],
-) -> tuple[float, float, float]:
-    """Train any classifier as the recipe says; call inside `reproducible`.
+) -> EpochMetrics:
+    """Train any network on a recipe's parts; call inside `reproducible`.
 
-    Shapes: the model maps float images (B, C, S, S) to logits (B, num_classes).
-    Returns: validation top-1, validation loss, seconds.
+    Shapes: the model maps float images (B, C, S, S) to what the task's loss takes; of a further
+    part, with its number as second argument.
+    Returns: the last epoch.
     Raises: as `train_proxy`.
     """
     run = Training(model.to(device), data, recipe, seed, device)
@@ -146,14 +173,9 @@ def train_model(
         started -= run.history[-1].seconds
     for epoch in range(len(run.history), recipe.epochs):
         train_loss = run.train_epoch(epoch, should_stop)
-        val_loss, top1 = run.evaluate()
-        if not math.isfinite(val_loss):
-            raise NanLoss(f"validation loss is {val_loss} after epoch {epoch + 1}")
-        seconds = time.monotonic() - started
-        metrics = EpochMetrics(epoch + 1, recipe.epochs, train_loss, val_loss, top1, seconds)
+        metrics = run.metrics(epoch, train_loss, time.monotonic() - started)
         run.history.append(metrics)
         if checkpoint is not None:
             checkpoints.save(checkpoint, key, run.state())
         report(metrics)
-    last = run.history[-1]
-    return last.val_top1, last.val_loss, last.seconds
+    return run.history[-1]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import string
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -20,7 +21,7 @@ from backbones.counting import cost
 from backbones.parts import BlockConfig
 from backbones.stems import StemConfig
 from nas.study.recipe import Recipe
-from search_spaces.errors import UnreachableError
+from search_spaces.errors import SpaceError, UnreachableError
 from search_spaces.fit import Band, fit_widths, with_widths
 
 # A plain backbone keeps one map throughout. It gets half the side of a hierarchical one's first
@@ -81,13 +82,50 @@ def proxy_config(
             "stem": stem,
             "blocks": blocks,
             "stages": tuple(stages),
-            "image_size": recipe.image_size,
-            "num_classes": num_classes,
-            "in_chans": in_chans,
             "drop_path_rate": 0.0,
+            **_ends(config, recipe, num_classes, in_chans),
         }
     )
     return _fitted(scaled, config, recipe, notes), list(dict.fromkeys(notes))
+
+
+def as_it_is(
+    config: BackboneConfig, recipe: Recipe, num_classes: int, in_chans: int
+) -> tuple[BackboneConfig, list[str]]:
+    """Return the backbone itself for the recipe's images, and notes on choices without effect.
+
+    Raises: SpaceError where a block would have to be changed to act on its map.
+    """
+    notes: list[str] = []
+    side = recipe.image_size
+    for number, stage in enumerate(config.stages):
+        down = config.stem if stage.downsample is None else stage.downsample
+        side, _ = down.grid((side, side))
+        for letter in sorted(set(stage.letters)):
+            block, lost = config.blocks[letter].adapts_to(side)
+            where = f"stage {number + 1} ({side} x {side} tokens)"
+            if block != config.blocks[letter]:
+                raise SpaceError(
+                    f"{where}: block {letter!r} cannot act: {'; '.join(lost)}; use another order, "
+                    f"or another image_size than {recipe.image_size}"
+                )
+            notes += [f"{where}: {note}" for note in lost]
+    ends = _ends(config, recipe, num_classes, in_chans)
+    return _valid(config.model_copy(update=ends)), list(dict.fromkeys(notes))
+
+
+def _ends(
+    config: BackboneConfig, recipe: Recipe, num_classes: int, in_chans: int
+) -> dict[str, Any]:
+    """Return the fields of a config that follow the data; without classes, no hidden layer."""
+    ends: dict[str, Any] = {
+        "image_size": recipe.image_size,
+        "num_classes": num_classes,
+        "in_chans": in_chans,
+    }
+    if num_classes == 0:
+        ends["head"] = config.head.model_copy(update={"mlp_ratio": None})
+    return ends
 
 
 def _fitted(
@@ -140,7 +178,7 @@ def _valid(config: BackboneConfig) -> BackboneConfig:
 def _stem(config: BackboneConfig, recipe: Recipe) -> StemConfig:
     stride: int = recipe.stem_stride
     if len(config.stages) == 1:
-        first = recipe.image_size // stride
+        first = recipe.grid
         side = min(_PLAIN_MOST, max(_PLAIN_LEAST, first // 2))
         stride = max(1, recipe.image_size // side)
     return config.stem.with_step(stride)

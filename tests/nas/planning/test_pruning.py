@@ -9,7 +9,6 @@ from nas.errors import StudyError
 from nas.executors.inline import InlineExecutor
 from nas.planning.pruning import Pruner, rungs
 from nas.store.tables import Run
-from nas.study.recipe import Recipe
 
 
 def test_rungs_grow_by_the_factor_and_end_before_the_last_epoch():
@@ -27,12 +26,6 @@ def test_only_the_best_third_goes_on():
     assert not pruner.stops(5, 1, 0.9)
     assert not pruner.stops(5, 2, 0.0)  # no rung
     assert not pruner.stops(5, 3, 0.0)  # first at its rung
-
-
-def test_score_of_an_epoch_follows_the_recipe():
-    assert Recipe(score="top1").score_of(0.5, 1.0) == 0.5
-    assert Recipe(score="likelihood").score_of(0.5, 0.0) == 1.0
-    assert Recipe(score="likelihood").score_of(0.5, None) == 0.0
 
 
 def test_pruned_trials_are_pruned_and_baselines_never(url, clock):

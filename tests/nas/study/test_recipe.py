@@ -18,6 +18,33 @@ def test_dictionary_holds_every_field():
     assert set(Recipe().to_dict()) == {"schema", *Recipe.model_fields} - {"schema_"}
 
 
+def test_fingerprints_of_stored_studies_stay():
+    """As they were before recipes had tasks; rows of that time lack the new fields."""
+    known = {
+        "6c82a6837cd9095f6c8c3fcc949432b2327dade8db4c69400d2a34ed41b19992": CPU_RECIPE,
+        "1e515b62c9c2740caaf480fab878caa91610b14897399f27b85c3b5dd3ca4df5": GPU_RECIPE,
+        "d9404119e39f492c667a1d50c9fab40641aa0035506c112b1d597b90bb64a8e6": default_recipe(
+            "cpu", "folder:/x"
+        ),
+    }
+    later = ("task", "density", "mask_share", "mask_shape", "weight", "also")
+    for fingerprint, recipe in known.items():
+        assert recipe.fingerprint() == fingerprint
+        row = {k: v for k, v in recipe.to_dict().items() if k not in later}
+        assert Recipe.model_validate(row) == recipe
+    used = [{"task": "dense"}, {"density": 0.3}, {"mask_share": 0.5}, {"also": [{}]}]
+    made = {Recipe(**{"score": "skill", **fields}).fingerprint() for fields in used}
+    assert len(made | {Recipe(score="skill").fingerprint()}) == 5
+
+
+def test_score_of_an_epoch_is_the_stored_one_or_made_of_what_old_rows_hold():
+    assert Recipe().score_of({"score": -0.5, "val_top1": 0.1, "val_loss": 1.0}) == -0.5
+    assert Recipe().score_of({"val_top1": 0.1, "val_loss": 1.0}) == 0.1
+    old = {"val_top1": 0.1, "val_loss": 0.0}
+    assert Recipe(score="likelihood").score_of(old) == 1.0
+    assert Recipe(score="likelihood").score_of(old | {"val_loss": float("nan")}) == 0.0
+
+
 def test_fingerprint_ignores_files_and_threads_and_nothing_else():
     base = Recipe()
     same = base.model_copy(update={"data_dir": "/x", "threads": 7})
@@ -67,7 +94,7 @@ def test_photographs_get_four_pixels_a_token_on_the_same_grid():
     assert photos.stem_stride == 4 and photos.augment == "flip"
     grid = CPU_RECIPE.image_size // CPU_RECIPE.stem_stride
     assert photos.image_size // photos.stem_stride == grid
-    assert default_recipe("cpu", dataset="patterns").image_size == CPU_RECIPE.image_size
+    assert default_recipe("cpu", dataset="digits").image_size == CPU_RECIPE.image_size
 
 
 def test_half_batch_keeps_the_update_and_ends():

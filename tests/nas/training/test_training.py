@@ -59,7 +59,7 @@ def train(recipe=RECIPE, seed=0, model=Tiny, report=None, stop=lambda: False, **
         net = model()
         result = train_model(
             net,
-            load_data(recipe),
+            [load_data(recipe)],
             recipe,
             seed=seed,
             device="cpu",
@@ -69,7 +69,7 @@ def train(recipe=RECIPE, seed=0, model=Tiny, report=None, stop=lambda: False, **
             should_stop=stop,
         )
     weights = torch.cat([p.detach().flatten() for p in net.parameters()])
-    return result[:2], weights, seen
+    return (result.val_top1, result.val_loss), weights, seen
 
 
 def stop_after(epoch):
