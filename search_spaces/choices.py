@@ -158,13 +158,13 @@ class Choice:
     def nearest(self, value: Value, allowed: Sequence[Value]) -> Value:
         """Return the allowed option that is nearest to an option.
 
-        ints by difference; patterns by the blocks they fill alike from the first on; subsets by
-        what they share; of other kinds the next allowed one in the order written, from the end
-        again from the start.
+        numbers of a range by difference; patterns by the blocks they fill alike from the first on;
+        subsets by what they share; of other kinds the next allowed one in the order written, from
+        the end again from the start.
         """
         if value in allowed:
             return value
-        if self.kind == "int":
+        if self.form == "range":
             return min(allowed, key=lambda o: (abs(o - value), o))
         if self.form == "pattern":
             return max(allowed, key=lambda o: patterns.shared_prefix(o, value))
@@ -176,15 +176,15 @@ class Choice:
     def neighbors(self, value: Value, rng: np.random.Generator) -> list[Value]:
         """Return every other option in random order, likely mutations first.
 
-        An int moves by one step four times in five; a pattern changes one letter; a subset
-        exchanges, gains or loses one value; another kind takes any of its values.
+        A number of a range moves by one step four times in five; a pattern changes one letter; a
+        subset exchanges, gains or loses one value; another kind takes any of its values.
         """
         others = [o for o in self.options if freeze(o) != freeze(value)]
         shuffled = [others[i] for i in rng.permutation(len(others))]
-        if self.kind == "int":
-            near = {value - self.step, value + self.step}
+        if self.form == "range":
+            at = self.index(value)
             step_first = rng.random() < 0.8
-            return sorted(shuffled, key=lambda o: (o in near) != step_first)
+            return sorted(shuffled, key=lambda o: (abs(self.index(o) - at) == 1) != step_first)
         if self.form == "pattern":
             near = set(patterns.edits(value, self.letters))
             return sorted(shuffled, key=lambda o: o not in near)
@@ -205,6 +205,9 @@ class Choice:
         if self.kind == "int":
             by = f", step {self.step}" if self.step > 1 else ""
             return f"{self.low} to {self.high}{by}"
+        if self.form == "range" and len(self.options) > 1:
+            step = round(self.options[1] - self.options[0], 9)
+            return f"{self.options[0]} to {self.options[-1]}, step {step}"
         if self.form == "pattern":
             period = max(len(o) for o in self.options)
             if len(self.options) > 12:

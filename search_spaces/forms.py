@@ -33,11 +33,15 @@ def choice(
     """Return a choice as its entry describes it; depths: stage -> (choice, base depth)."""
     common: dict[str, Any] = {"name": name, "sets": path_texts(entry), "about": entry.about}
     if entry.range is not None:
-        low, high = entry.range
-        values = tuple(range(low, high + 1, entry.step))
+        values = entry.numbers
+        if any(isinstance(v, float) for v in values):
+            values = tuple(float(v) for v in values)
+            return Choice(
+                kind="categorical", form="range", options=values, settings=values, **common
+            )
         return Choice(
             kind="int", form="range", options=values, settings=values,
-            low=low, high=high, step=entry.step, **common,
+            low=int(values[0]), high=int(values[-1]), step=int(entry.step), **common,
         )  # fmt: skip
     if entry.of is not None and entry.choose is not None:
         sets = _subsets(space, name, entry.of, *entry.choose)
@@ -142,7 +146,7 @@ def _possible_depths(
         if stage in depths:
             entry = space.file.choices[depths[stage][0]]
             if entry.range is not None:
-                written: Any = range(entry.range[0], entry.range[1] + 1, entry.step)
+                written: Any = entry.numbers
             else:
                 raw: Any = entry.options or ()
                 settings = raw.values() if isinstance(raw, dict) else raw

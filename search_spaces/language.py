@@ -20,6 +20,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -51,6 +52,11 @@ def _as_letters(value: Any) -> Any:
     return {letter: letter for letter in value} if isinstance(value, str) else value
 
 
+def _whole(value: float) -> float:
+    return int(value) if float(value).is_integer() else value
+
+
+Number = Annotated[float, AfterValidator(_whole)]
 Letter = Annotated[str, Field(pattern=r"^[a-zA-Z]$")]
 
 
@@ -58,7 +64,7 @@ class ChoiceEntry(Entry):
     """One choice; exactly one of four forms.
 
     options: a list of values, or label: value where a value is more than a scalar or a list.
-    range: [lowest, highest] integer, with a step.
+    range: [lowest, highest] number, with a step; integers where all three are whole.
     of: a set of values, of which it takes so many as choose says: a number or [fewest, most].
     letters: pattern over depth. Letters are block names ("qs"), or letter: block name where a
         stage has blocks of its own; with max_period, the longest pattern, or patterns, a list.
@@ -73,8 +79,8 @@ class ChoiceEntry(Entry):
     sets: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = ()
     per: str | None = None
     options: list[JsonValue] | dict[str | int | float, JsonValue] | None = None
-    range: Annotated[list[int], Field(min_length=2, max_length=2)] | None = None
-    step: PositiveInt = 1
+    range: Annotated[list[Number], Field(min_length=2, max_length=2)] | None = None
+    step: Annotated[Number, Field(gt=0)] = 1
     of: Annotated[list[str | int], Field(min_length=2)] | None = None
     choose: Annotated[list[PositiveInt], BeforeValidator(_as_bounds)] | None = None
     letters: Annotated[dict[Letter, Letter], BeforeValidator(_as_letters)] | None = None
@@ -103,10 +109,11 @@ class ChoiceEntry(Entry):
             low, high = self.range
             if low > high:
                 raise ValueError(f"range {self.range} is empty; write [{high}, {low}]")
-            if (high - low) % self.step:
+            last = self.numbers[-1]
+            if abs(last - high) > 1e-9 * self.step:
                 raise ValueError(
                     f"range {self.range} does not end on a step of {self.step}; write "
-                    f"[{low}, {high - (high - low) % self.step}]"
+                    f"[{low}, {last}]"
                 )
         elif self.step != 1:
             raise ValueError("step belongs to range; remove it")
@@ -124,6 +131,13 @@ class ChoiceEntry(Entry):
         if self.letters is not None and (self.max_period is None) == (self.patterns is None):
             raise ValueError("letters needs one of max_period: N and patterns: [...]")
         return self
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """The values of a range."""
+        low, high = self.range or (0, -1)
+        count = int((high - low) / self.step + 1e-9) + 1
+        return tuple(_whole(round(low + i * self.step, 9)) for i in range(count))
 
     def _check_sets(self) -> None:
         if self.sets and self.per is not None:

@@ -1,7 +1,7 @@
 """What a mistake in a space file is told: search_spaces/{language,loader,conditions,proof}.py."""
 
 import pytest
-from small_spaces import SHIFTED, TINY
+from small_spaces import SHIFTED, TINY, rng
 
 from search_spaces import SearchSpace, SpaceError
 
@@ -31,11 +31,15 @@ SHAPE = [
      "13: not valid YAML (expected ',' or ']', but got '<scalar>'); fix the syntax there"),
     ("  depth: {", "  mixer: {", "13: key 'mixer' is written twice; keep one of them"),
     ("range: [1, 4]", "range: [1, four]",
-     "12: choices.depth.range.1: Input should be a valid integer, unable to parse string as an "
-     "integer (found 'four')"),
+     "12: choices.depth.range.1: Input should be a valid number, unable to parse string as a "
+     "number (found 'four')"),
     ("range: [1, 4]", "range: [4, 1]", "12: choices.depth: range [4, 1] is empty; write [1, 4]"),
     ("range: [1, 4]", "range: [1, 4], step: 2",
      "12: choices.depth: range [1, 4] does not end on a step of 2; write [1, 3]"),
+    ("range: [1, 4]", "range: [0.5, 1.6], step: 0.25",
+     "12: choices.depth: range [0.5, 1.6] does not end on a step of 0.25; write [0.5, 1.5]"),
+    ("range: [1, 4]", "range: [0.5, 1.5], step: 0.5",
+     "12: choices.depth: a depth is an integer of 1 or more"),
     ("range: [1, 4]", "options: [1, 4], step: 2",
      "12: choices.depth: step belongs to range; remove it"),
     ("range: [1, 4]", "range: [1, 4], options: [1]",
@@ -277,3 +281,20 @@ def test_per_makes_a_choice_for_each_match():
     assert [stage.depth for stage in built.stages] == [3, 4]
     one = SearchSpace.from_text(TINY.replace(DEPTH, "depth: {range: [1, 4], per: stages.1.depth}"))
     assert one.choices["depth_2"].sets == ("stages.1.depth",)
+
+
+def test_ranges_of_fractions_have_their_steps():
+    space = SearchSpace.from_text(
+        TINY.replace(
+            "fit:", "  expand: {range: [1, 2.2], step: 0.4, sets: blocks.s.mixer.expand}\nfit:"
+        )
+    )
+    expand = space.choices["expand"]
+    assert expand.options == (1.0, 1.4, 1.8, 2.2)
+    assert expand.kind == "categorical"
+    assert expand.summary() == "1.0 to 2.2, step 0.4"
+    assert expand.nearest(2.2, [1.0, 1.4]) == 1.4
+    assert sum(abs(expand.neighbors(1.4, rng(s))[0] - 1.4) < 0.5 for s in range(100)) > 65
+    built = space.build({"depth": 1, "mixer": "s", "expand": 1.8})
+    assert built.blocks["s"].mixer.expand == 1.8
+    assert space.choices_of(built)["expand"] == 1.8
