@@ -3,8 +3,7 @@
 After each seed, from the third, two questions are asked: do any two levels differ (Tukey's
 simultaneous intervals), and do all lie within the margin of each other (two one-sided tests for
 each pair; all must pass, so no correction is due: Berger 1982, Schuirmann 1987)? The first yes
-ends it. Each question may err in 5 % over all looks: a look at seed t of T spends the share
-(t/T)^2 - ((t-1)/T)^2 of it (Kim and DeMets 1987), added up by Bonferroni.
+ends it. Each question may err in 5 % over all looks (`sequential`).
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from nas.evidence.findings import Ablation
 from nas.evidence.intervals import MOST_SEEDS, compare, may_be_best, more_seeds
 from nas.evidence.paired import Fit, Scores, cheapest_first, fit, restrict
 from nas.evidence.quantiles import LEVEL, POWER, Family, student
+from nas.evidence.sequential import look_errors
 from nas.evidence.verdict import Comparison
 from nas.evidence.words import Unit
 
@@ -48,31 +48,41 @@ def plan(scores: Scores, *, choice: str, unit: Unit, margin: float, seeds: Seque
         raise StudyError(f"choice {choice!r} needs at least two levels to compare")
     if len(seeds) < FIRST_LOOK:
         raise StudyError(f"{len(seeds)} seeds are too few; an ablation needs {FIRST_LOOK}")
+    looks, levels = len(seeds) - FIRST_LOOK + 1, sum(d.role == "candidate" for d in scores.designs)
+    differ = look_errors(levels, FIRST_LOOK, looks, ERROR)
+    equal = look_errors(1, FIRST_LOOK, looks, ERROR)
     found: Ablation | None = None
     for done in range(FIRST_LOOK, len(seeds) + 1):
         batch = seeds[:FIRST_LOOK] if done == FIRST_LOOK else seeds[done - 1 : done]
         names = [d.name for d in scores.designs]
         if pending := tuple((n, s) for s in batch for n in names if not scores.ended(n, s)):
             return Next(pending, found)
-        error = spending(done - FIRST_LOOK + 1, len(seeds) - FIRST_LOOK + 1)
+        look = done - FIRST_LOOK
         found = decide(
-            scores.only(names, seeds[:done]), choice=choice, unit=unit, margin=margin, error=error
+            scores.only(names, seeds[:done]),
+            choice=choice,
+            unit=unit,
+            margin=margin,
+            error=differ[look],
+            equal_error=equal[look],
         )
         if found.outcome != "not resolved":
             break
     return Next((), found)
 
 
-def spending(look: int, looks: int) -> float:
-    """Return the probability of error that this look may spend, of `ERROR` in all."""
-    return float(ERROR * (look**2 - (look - 1) ** 2) / looks**2)
-
-
 def decide(
-    scores: Scores, *, choice: str, unit: Unit, margin: float, error: float = ERROR
+    scores: Scores,
+    *,
+    choice: str,
+    unit: Unit,
+    margin: float,
+    error: float = ERROR,
+    equal_error: float = ERROR,
 ) -> Ablation:
-    """Return what one look at the scores says, either error at most `error`.
+    """Return what one look at the scores says.
 
+    error: of saying falsely that levels differ; equal_error: that they do not, beyond margin.
     Levels of which a run failed are left out. Raises: StudyError where fewer than two remain.
     """
     bad = [d.name for d, f in zip(scores.designs, scores.failed) if f.any()]
@@ -87,7 +97,7 @@ def decide(
     comparisons = tuple(
         compare(part, order[0], other, family, 1 - error, more=False) for other in order[1:]
     )
-    within = _all_within(part, error)
+    within = _all_within(part, equal_error)
     differ = any(c.word == "better" for c in comparisons)
     marks, _, _ = may_be_best(part, 1 - error)
     able = [d for d, m in zip(part.designs, marks) if m]
@@ -106,7 +116,9 @@ def decide(
         chosen=cheapest,
         may_be_best=tuple(d.name for d in cheapest_first(able)),
         controls=_against(fitted, order[0], [d.name for d in controls], len(levels), error),
-        more_seeds=None if equal or differ else _resolving(part, comparisons[-1], margin, error),
+        more_seeds=None
+        if equal or differ
+        else _resolving(part, comparisons[-1], margin, error, equal_error),
         failed=tuple(bad),
     )
 
@@ -126,7 +138,9 @@ def _all_within(part: Fit, error: float) -> float:
     return float((gaps + np.maximum(reach[:, None], reach[None, :]) * part.se()).max())
 
 
-def _resolving(part: Fit, largest: Comparison, margin: float, error: float) -> int | None:
+def _resolving(
+    part: Fit, largest: Comparison, margin: float, error: float, equal_error: float
+) -> int | None:
     """Return how many more seeds would show the largest difference, or that all are equal."""
     sd = float(np.sqrt(2 * part.variances.mean()))
     now, count = int(part.runs.min()), len(part.designs)
@@ -134,7 +148,7 @@ def _resolving(part: Fit, largest: Comparison, margin: float, error: float) -> i
     found = more_seeds(largest.estimate, sd, now, count, family, 1 - error)
     spare = margin - largest.estimate
     if spare > 0:
-        reach = student(1 - error, part.df) + student(POWER, part.df)
+        reach = student(1 - equal_error, part.df) + student(POWER, part.df)
         needed = int(np.ceil((reach * sd / spare) ** 2))
         if needed <= MOST_SEEDS:
             equal = max(needed - now, 1)

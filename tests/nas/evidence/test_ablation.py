@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 from score_tables import designs
 
 from nas.errors import StudyError
-from nas.evidence.ablation import ERROR, FIRST_LOOK, plan, spending
+from nas.evidence.ablation import ERROR, FIRST_LOOK, plan
 from nas.evidence.findings import Ablation, ablation_sentences
 from nas.evidence.paired import Scores
+from nas.evidence.sequential import look_errors
 
 SEEDS = tuple(range(20))
 
@@ -85,8 +87,20 @@ def test_a_level_with_a_failed_run_is_left_out():
     assert "c2: a run failed, so it is left out" in ablation_sentences(found)
 
 
-def test_errors_of_all_looks_add_up_to_the_whole():
-    assert sum(spending(i, 18) for i in range(1, 19)) == pytest.approx(ERROR)
+@pytest.mark.parametrize("levels", [1, 2, 5])
+def test_looks_are_no_stricter_than_bonferroni_and_together_err_as_said(levels):
+    errors = look_errors(levels, FIRST_LOOK, 18, ERROR)
+    steps = np.diff(np.linspace(0, 1, 19) ** 2) * ERROR
+    assert (np.array(errors) >= steps - 1e-12).all()
+    assert max(errors) < ERROR < sum(errors)
+    rng = np.random.default_rng(7)  # other paths than those that the levels were found with
+    runs = rng.standard_normal((40_000, levels, FIRST_LOOK + 17))
+    sums = runs.cumsum(2)[:, :, FIRST_LOOK - 1 :] / np.arange(FIRST_LOOK, FIRST_LOOK + 18) ** 0.5
+    if levels == 1:
+        over = sums[:, 0] > stats.norm.isf(errors)
+    else:
+        over = np.ptp(sums, axis=1) > stats.studentized_range.isf(errors, levels, np.inf)
+    assert over.any(1).mean() == pytest.approx(ERROR, abs=0.005)
 
 
 def test_a_finding_survives_storage():
