@@ -6,11 +6,9 @@ together.
 
 from __future__ import annotations
 
-import functools
 import math
 
 import numpy as np
-from scipy.special import stdtr
 
 from nas.evidence.paired import Bools, Fit, Floats
 from nas.evidence.quantiles import LEVEL, Family, critical, detectable
@@ -123,17 +121,6 @@ def criticals(fit: Fit, family: Family, level: float) -> Floats:
     return np.asarray(np.maximum(values[:, None], values[None, :]))
 
 
-def equivalence_p(estimate: float, se: float, df: float, margin: float) -> float:
-    """Return the p-value of two one-sided tests that a difference lies within +-margin.
-
-    Source: Schuirmann 1987.
-    """
-    if se == 0:
-        return 0.0 if abs(estimate) < margin else 1.0
-    return float(stdtr(df, (abs(estimate) - margin) / se))
-
-
-@functools.lru_cache(maxsize=256)
 def holm(p_values: tuple[float, ...]) -> tuple[float, ...]:
     """Return p-values adjusted so that all together keep their level. Source: Holm 1979."""
     order = sorted(range(len(p_values)), key=p_values.__getitem__)

@@ -132,6 +132,13 @@ class Verdict(Frozen):
         return tuple(c for c in self.comparisons if c.other in names)
 
     @property
+    def more_seeds(self) -> int | None:
+        """Return how many seeds more decide against all baselines; None: none needed, or too many."""
+        undecided = [c for c in self.against_baselines() if c.word == "not distinguishable"]
+        wanted = [c.more_seeds for c in undecided if c.more_seeds is not None]
+        return max(wanted) if wanted and len(wanted) == len(undecided) else None
+
+    @property
     def beats_all(self) -> bool:
         """Whether the leader is better than every baseline; False where there is none."""
         against = self.against_baselines()

@@ -9,8 +9,9 @@ import pytest
 from score_tables import designs, table
 
 from nas.errors import StudyError
+from nas.evidence.ablation import decide
 from nas.evidence.confirmation import judge
-from nas.evidence.intervals import equivalence_p, holm, may_be_best, smallest_detectable
+from nas.evidence.intervals import holm, may_be_best, smallest_detectable
 from nas.evidence.paired import Design, fit
 from nas.evidence.quantiles import Family
 from nas.evidence.verdict import Verdict, sentences
@@ -121,6 +122,13 @@ def test_more_seeds_would_decide_and_do():
     assert any("more seed" in line and "would decide" in line for line in sentences(v))
 
 
+def test_the_seeds_wanted_are_those_of_the_hardest_baseline():
+    v = judge(confirmed(lift=0.03, seed=5), unit="percent")
+    open_ones = [c for c in v.against_baselines() if c.word == "not distinguishable"]
+    assert v.more_seeds == max(c.more_seeds for c in open_ones)
+    assert judge(confirmed(lift=0.5), unit="percent").more_seeds is None
+
+
 def test_sentences_of_a_comparison_are_exact():
     v = judge(confirmed(lift=0.5), unit="percent")
     c = v.comparisons[0]
@@ -147,12 +155,13 @@ def test_holm_is_statsmodels():
     assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])
 
 
-def test_equivalence_is_statsmodels():
+def test_the_bound_of_two_designs_is_statsmodels_equivalence():
     from statsmodels.stats.weightstats import DescrStatsW
 
-    x = np.random.default_rng(0).normal(0.1, 1, 30)
-    whole = DescrStatsW(x).ttost_mean(-0.6, 0.6)[0]
-    assert equivalence_p(x.mean(), x.std(ddof=1) / 30**0.5, 29, 0.6) == pytest.approx(whole)
+    x = np.random.default_rng(0).normal(0.1, 1, (2, 30))
+    found = decide(table(designs(2), x), choice="scan", unit="plain", margin=9.0)
+    p = DescrStatsW(x[0] - x[1]).ttost_mean(-found.within, found.within)[0]
+    assert p == pytest.approx(0.05)
 
 
 def test_a_stored_verdict_is_read_without_numpy_or_scipy():
