@@ -133,7 +133,7 @@ class Verdict(Frozen):
 
     @property
     def more_seeds(self) -> int | None:
-        """Return how many seeds more decide against all baselines; None: none needed, or too many."""
+        """Return how many seeds more decide against all baselines; None: none, or too many."""
         undecided = [c for c in self.against_baselines() if c.word == "not distinguishable"]
         wanted = [c.more_seeds for c in undecided if c.more_seeds is not None]
         return max(wanted) if wanted and len(wanted) == len(undecided) else None
