@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from kernels.common.orders import check_orders
     from kernels.s6.flops import scan_flops
     from kernels.s6.op import cross_scan, selective_scan
+    from kernels.ssd.flops import ssd_flops
+    from kernels.ssd.op import ssd_scan
 
 register("cross_scan", "kernels.s6.op")
+register("ssd_scan", "kernels.ssd.op")
 
 _HOME = {
     "selective_scan": "kernels.s6.op",
@@ -27,6 +30,8 @@ _HOME = {
     "resolve_backend": "kernels.common.backends",
     "use_backend": "kernels.common.backends",
     "scan_flops": "kernels.s6.flops",
+    "ssd_flops": "kernels.ssd.flops",
+    "ssd_scan": "kernels.ssd.op",
 }
 
 __all__ = [
@@ -39,6 +44,8 @@ __all__ = [
     "resolve_backend",
     "scan_flops",
     "selective_scan",
+    "ssd_flops",
+    "ssd_scan",
     "use_backend",
 ]
 

@@ -171,7 +171,7 @@ def resolve_backend(
             raise KernelError(f"backend {wanted!r} cannot run this scan: {reason}")
         return wanted
     for name, entry in of.backends.items():
-        if entry.automatic and device_type in entry.devices:
+        if entry.automatic and device_type in (entry.devices or (device_type,)):
             reason = why_not(name, device_type, dtype, state, of)
             if reason is None:
                 return name

@@ -86,15 +86,30 @@ def check_on_device(orders: Tensor, tokens: int) -> None:
         check_orders(orders, tokens=tokens)
 
 
+def _rows(order: Tensor, tokens: int, routes: int) -> Tensor:
+    """Number the rows that an order (B, K, M) visits in a flat (B, routes, L); routes may be 1."""
+    batch = order.shape[0]
+    first = torch.arange(batch * routes, device=order.device).view(batch, routes, 1) * tokens
+    return (order + first).flatten()
+
+
 def visit(tensor: Tensor, order: Tensor) -> Tensor:
-    """Put raster tokens (B, K, L, F) into the order (B, K, M) in which a route visits them."""
-    return tensor.gather(2, order.unsqueeze(-1).expand(-1, -1, -1, tensor.shape[-1]))
+    """Put raster tokens (B, K, L, F) into the order (B, K, M) in which a route visits them.
+
+    Row by row, which is some times as fast as `gather`, and without a copy for each route of
+    what the routes share.
+    """
+    source = tensor[:, :1] if tensor.stride(1) == 0 else tensor
+    rows = _rows(order, tensor.shape[2], source.shape[1])
+    return source.flatten(0, 2).index_select(0, rows).view(*order.shape, tensor.shape[3])
 
 
 def unvisit(tensor: Tensor, order: Tensor, tokens: int) -> Tensor:
     """Put tokens (B, K, M, F) of a route back into raster order; those not visited are zero."""
     whole = tensor.new_zeros(*tensor.shape[:2], tokens, tensor.shape[3])
-    return whole.scatter(2, order.unsqueeze(-1).expand_as(tensor), tensor)
+    rows = _rows(order, tokens, tensor.shape[1])
+    whole = whole.flatten(0, 2).index_copy(0, rows, tensor.flatten(0, 2))
+    return whole.view(*tensor.shape[:2], tokens, tensor.shape[3])
 
 
 def merge_routes(y: Tensor, merge: str) -> Tensor:

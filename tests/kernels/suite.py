@@ -15,8 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
 
-from kernels.common.conformance import Problem, errors, failures, run
+from kernels.common.backends import use_backend
+from kernels.common.conformance import HALF, Problem, errors, failures, run
 from kernels.common.dispatch import run as run_call
 from kernels.common.operators import Operator
 
@@ -75,6 +77,8 @@ class _Multiplications(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         result = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
+        if not (torch.is_tensor(result) and result.is_floating_point()):
+            return result
         if name in ("mul", "mul_", "addcmul", "addcmul_"):
             self.count += result.numel()
         elif name in ("mm", "bmm"):
@@ -145,10 +149,43 @@ def check_bits(operator: Operator, backend: str, device: str) -> list[str]:
     return wrong
 
 
+def check_machinery(operator: Operator, backend: str, device: str) -> list[str]:
+    """Checkpoint it, export it, and call it under autocast, as a network in training does."""
+    wrong = []
+    problem = cases_of(operator).CASES[0].problem().to(device, torch.float32)
+    leaves = {name: tensor.requires_grad_() for name, tensor in problem.tensors.items()}
+
+    class Net(torch.nn.Module):
+        def forward(self, *values: Tensor) -> Tensor:
+            call = problem.call._replace(**dict(zip(leaves, values)))
+            return run_call(operator, call, "auto")
+
+    net, values = Net(), tuple(leaves.values())
+    with use_backend(backend):
+        y = net(*values)
+        expected = torch.autograd.grad(y, values, problem.grad_y)
+        again = checkpoint(net, *values, use_reentrant=False)
+        found = torch.autograd.grad(again, values, problem.grad_y)
+        if not all(torch.equal(f, e) for f, e in zip(found, expected)):
+            wrong.append("checkpointed: other gradients")
+        half = [v.bfloat16() if n not in operator.weights else v for n, v in leaves.items()]
+        with torch.autocast(device, dtype=torch.bfloat16):
+            low = net(*half)
+        off = errors({"y": low.detach()}, {"y": y.detach().double()})["y"]
+        if low.dtype != torch.bfloat16 or off > 2 * HALF:
+            wrong.append(f"autocast: {low.dtype}, {off:.1e} off")
+    program = torch.export.export(net, values)
+    (node,) = [n for n in program.graph.nodes if operator.name in str(n.target)]
+    if "auto" not in node.args:
+        wrong.append("exported: the backend is fixed")
+    return wrong
+
+
 CHECKS: dict[str, Callable[[Operator, str, str], list[str]]] = {
     "values": check_values,
     "gradients": check_gradients,
     "flops": check_flops,
     "graph": check_graph,
     "bits": check_bits,
+    "machinery": check_machinery,
 }
