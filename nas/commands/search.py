@@ -131,6 +131,23 @@ def resume(
     _run(opened, storage, executor, export, trials)
 
 
+@app.command(rich_help_panel=STUDY_ROOM)
+def retry(
+    study: str,
+    *,
+    classes: Annotated[
+        list[str] | None, typer.Option("--class", help="error, lost, timeout, oom or nan.")
+    ] = None,
+    storage: StorageOption = DEFAULT_STORAGE,
+) -> None:
+    """Put trials without a score back into the queue: errors and lost ones by default."""
+    from nas.driver.recovery import put_back
+    from nas.report.text import invoked_as
+
+    number = put_back(study, storage, classes or ["error", "lost"])
+    print(f"{number} trials wait; train them with: {invoked_as()} resume {study}")
+
+
 def _run(
     study: Study,
     storage: str,

@@ -8,7 +8,7 @@ the next driver finds a consistent study and goes on.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -21,6 +21,7 @@ from nas.driver import recovery
 from nas.driver.access import Access, Done, Wait
 from nas.driver.attempts import attempt_of
 from nas.driver.disk import Quota, shortage
+from nas.driver.failures import Breaker, goes_back
 from nas.driver.optuna_copy import Copier
 from nas.driver.progress import (
     EpochDone,
@@ -74,6 +75,8 @@ class Coordinator(Access):
         self._blocked: str | None = "what a driver before may have left"
         self.block(None)
         self._failures: list[str] = []
+        self.breaker = Breaker(self.clock)
+        self._erred: set[int] = set()  # proposals that others shall try first
         self._any_success = self.store.read(lambda s: runs.best(s, study.id)) is not None
         self._next_look = now
         self._lock = threading.RLock()
@@ -107,11 +110,13 @@ class Coordinator(Access):
                 self.block(short)
                 if short is not None:
                     return Wait(f"{short}; free some, the search goes on by itself", DISK_POLL_S)
-                if (attempt := self._waiting()) is not None:
+                if (pause := self.breaker.pause_s) > 0:
+                    return Wait(f"{self.breaker.reason}; trying again", pause)
+                if (attempt := self._waiting(self._erred)) is not None:
                     return attempt
                 answer = self.proposing.propose()
                 if isinstance(answer, (Wait, Done)):
-                    return answer
+                    return (self._waiting() if self._erred else None) or answer
                 run, design = answer
                 if run.role != REPLAY:
                     return self._started(run, runs.lease_of(run), design)
@@ -145,6 +150,8 @@ class Coordinator(Access):
             return self._stopping
         if self._stop_at is not None and self.clock.now() >= self._stop_at:
             return f"the time limit of {self.place.timeout_s:g} s is reached"
+        if (tripped := self.breaker.tripped) is not None:
+            return tripped
         if len(self._failures) >= ALL_FAILED and not self._any_success:
             return (
                 f"the first {len(self._failures)} trials all failed, the last one with: "
@@ -152,10 +159,10 @@ class Coordinator(Access):
             )
         return None
 
-    def _waiting(self) -> Attempt | None:
-        """Claim the first run that waits for somebody."""
+    def _waiting(self, but: Collection[int] = ()) -> Attempt | None:
+        """Claim the first run that waits for somebody. but: proposals to pass over."""
         while True:
-            run = self.store.read(lambda s: runs.first_waiting(s, self.study_id))
+            run = self.store.read(lambda s: runs.first_waiting(s, self.study_id, but))
             if run is None:
                 return None
             lease = self._claim(run)
@@ -245,7 +252,9 @@ class Coordinator(Access):
             return self.pruner.stops(attempt.lease.run_id, data["epoch"], self._shown(data))
 
     def finish(self, attempt: Attempt, result: Result) -> None:
-        """Record how an attempt ended; a first lack of memory is tried again at half the batch.
+        """Record how an attempt ended, and put back what shall be tried again.
+
+        A first lack of memory is, at half the batch, and so is an error that is the place's.
 
         Raises: LeaseLost when another driver has the trial; then nothing is recorded.
         """
@@ -254,25 +263,34 @@ class Coordinator(Access):
         if facts is not None:
             where = {"environment_id": runs.environment_id(facts), "node": facts.get("host")}
 
-        def write(session: Session) -> tuple[Run, bool, int, bool]:
+        def write(session: Session) -> tuple[Run, str | None, int, bool]:
             if facts is not None and where["environment_id"] not in self._environments:
                 runs.add_environment(session, facts, now)
             leases.finish(session, attempt.lease, result, now, **where)
             run = session.get_one(Run, attempt.lease.run_id)
-            again = no_room and run.halvings == 0 and _can_halve(attempt)
+            again = None
+            if no_room and run.halvings == 0 and _can_halve(attempt):
+                again = "out of memory; tried again at half the batch"
+            elif goes_back(session, run, result):
+                again = f"{result.error}; tried again, since " + (
+                    "a known design trains here"
+                    if result.place is None
+                    else f"a known design fails here as well: {result.place}"
+                )
             if again and run.newest:
-                runs.retry(session, run, halvings=run.halvings + 1, now=now)
+                runs.retry(session, run, halvings=run.halvings + 1 if no_room else None, now=now)
             done = runs.count(session, self.study_id, CANDIDATE, ended=True)
             best = runs.best(session, self.study_id)
             return run, again, done, best is not None and best[1] == attempt.trial
 
         run, again, done, is_best = self.store.write(write, durable=True)
         self._environments |= {run.environment_id}
+        self.breaker.note(result)
         recovery.drop_checkpoint(attempt.checkpoint)
         if again:
-            self.progress(
-                TrialRequeued(attempt.trial, "out of memory; tried again at half the batch")
-            )
+            if result.outcome is Outcome.ERROR and result.place is None:
+                self._erred.add(run.proposal)
+            self.progress(TrialRequeued(attempt.trial, again))
             return
         self._note(attempt, result, run, done, is_best)
         self.copier.now_and_then()

@@ -158,8 +158,10 @@ class _Pass:
         trial = self.storage.get_trial(trial_id)
         if trial.user_attrs.get("fingerprint") != run.fingerprint:
             raise _Spoilt(f"trial {run.trial_number} of Optuna's study {self.name!r} is not ours")
-        if trial.state.is_finished() or run.state not in ENDED:
+        if run.state not in ENDED or trial.state is _STATES[run.state]:
             return
+        if trial.state.is_finished():  # it was put back since, and has ended otherwise
+            raise _Spoilt(f"trial {run.trial_number} of Optuna's study {self.name!r} is outdated")
         if run.state != Outcome.COMPLETE.value:
             self.storage.set_trial_user_attr(trial_id, "outcome", run.state)
         state = _STATES[run.state]

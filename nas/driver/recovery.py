@@ -7,6 +7,7 @@ the queue with the same design and seed, and is given up after MAX_ATTEMPTS such
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,9 +15,12 @@ from sqlalchemy.orm import Session
 
 from nas.driver.access import Access
 from nas.driver.progress import Recovered
+from nas.errors import StudyError
 from nas.store import leases, runs
-from nas.store.now import Time
+from nas.store.history import find_study
+from nas.store.now import Now, Time
 from nas.store.runs import MAX_ATTEMPTS
+from nas.store.session import opened
 from nas.store.tables import Run
 from nas.study.attempts import Lease
 from nas.study.outcomes import Outcome
@@ -51,6 +55,23 @@ def abandon(driver: Access, lease: Lease, reason: str) -> None:
         partial(_give_up, run=run, now=driver.clock.stamp(), reason=reason)
     )
     driver.progress(Recovered(outcome == "requeued", outcome == "lost", 0))
+
+
+# Ends without a score, which may be those of another place or another time.
+PUT_BACK = (Outcome.ERROR, Outcome.LOST, Outcome.TIMEOUT, Outcome.OOM, Outcome.NAN)
+
+
+def put_back(name: str, storage: str, classes: Sequence[str]) -> int:
+    """Queue trials of a study again that ended as one of `classes`; return how many.
+
+    Raises: StoreError; StudyError for an unknown study, or a class that is none.
+    """
+    known = [str(outcome) for outcome in PUT_BACK]
+    if (odd := next((c for c in classes if c not in known), None)) is not None:
+        raise StudyError(f"class {odd!r} is not one of {', '.join(known)}")
+    with opened(storage) as store:
+        study = store.read(lambda s: find_study(s, name, store.shown))
+        return store.write(lambda s: runs.put_back(s, study.id, classes, Now()))
 
 
 def sweep_checkpoints(driver: Access) -> None:

@@ -15,15 +15,19 @@ from nas.store.now import Now
 from nas.store.queries import COMPLETE, counts
 from nas.store.session import opened
 from nas.store.tables import Epoch, Run, Study
-from nas.study.attempts import ENDED, RUNNING, WAITING
+from nas.study.attempts import CANARY, ENDED, RUNNING, WAITING
 from nas.study.outcomes import Outcome
 from nas.study.proposals import CANDIDATE, REPLAY
+
+# Ended runs among which the last of every machine is looked for.
+_LATELY = 200
 
 
 def status(study: str, storage: str, *, now: float | None = None) -> dict[str, Any]:
     """Return what runs, what waits, what failed by class, the time left, the last activity.
 
     blocked: why no trial can start (a full disk, no resources). advice: what to do. Or None each.
+    failing: machines that train nothing, with their last error.
     now: seconds since 1970; the database's present by default.
     Raises: StoreError; StudyError for an unknown study.
     """
@@ -70,6 +74,7 @@ def _status(session: Session, study: Study, at: float | None) -> dict[str, Any]:
         "eta_s": 0.0 if left == 0 and not running else eta,
         "last_activity_s": _silence(session, study, now),
         "blocked": study.blocked,
+        "failing": _failing(session, study, now),
         "advice": _advice(study, running, left, found),
     }
 
@@ -121,6 +126,22 @@ def _silence(session: Session, study: Study, now: float) -> float | None:
     epoch = session.scalar(epochs.where(mine, Run.state == RUNNING))
     seen = [t for t in (*times, epoch) if t is not None]
     return now - max(seen) if seen else None
+
+
+def _failing(session: Session, study: Study, now: float) -> list[dict[str, Any]]:
+    """Return the machines where a known design failed last, and of what, the newest first."""
+    query = (
+        select(Run.node, Run.state, Run.error, Run.metrics, Run.finished_at)
+        .where(Run.study_id == study.id, Run.finished_at.is_not(None), Run.role != REPLAY)
+        .order_by(Run.finished_at.desc())
+        .limit(_LATELY)
+    )
+    last = {row.node: row for row in reversed(session.execute(query).all())}
+    return [
+        {"node": row.node, "error": row.error, "ago_s": now - row.finished_at}
+        for row in sorted(last.values(), key=lambda row: -row.finished_at)
+        if row.state == Outcome.ERROR.value and (row.metrics or {}).get(CANARY) is False
+    ]
 
 
 def _advice(

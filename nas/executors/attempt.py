@@ -16,12 +16,14 @@ import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nas.driver.disk import shortage
 from nas.errors import StudyError
-from nas.study.attempts import Attempt, Result
+from nas.executors.canary import trouble_with_canary
+from nas.study.attempts import CANARY, Attempt, Result
 from nas.study.outcomes import Outcome, Stop, classify
 from nas.training.environment import environment
 
@@ -119,7 +121,19 @@ def carry_out(
         if own_trouble:
             raise own_trouble[0] from None
         result = _ended(attempt, brake, error)
+    if result.outcome is Outcome.ERROR:
+        free_memory()
+        place = trouble_with_canary(attempt, partial(_briefly, proxy=proxy))
+        result = replace(
+            result, place=place, metrics={**(result.metrics or {}), CANARY: place is None}
+        )
     return replace(result, environment=environment())
+
+
+def _briefly(attempt: Attempt, should_stop: Callable[[], bool], proxy: Proxy | None) -> None:
+    brake = Brake()
+    brake.should_stop = should_stop  # type: ignore[method-assign]
+    _train(attempt, lambda _: None, brake, proxy)
 
 
 def _train_patiently(

@@ -52,6 +52,8 @@ def status_view(status: dict[str, Any]) -> RenderableType:
         f"{duration(status['seconds_per_trial'])} a trial, ETA {duration(status['eta_s'])}, "
         f"last activity {duration(status['last_activity_s'])} ago",
     ]
+    for one in status["failing"]:
+        lines.append(f"failing: {one['node']}, also with a known design: {one['error']}")
     if status["blocked"]:
         lines.append(f"blocked: {status['blocked']}")
     if status["advice"]:

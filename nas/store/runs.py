@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import Enum
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -158,6 +158,17 @@ def retry(session: Session, run: Run, *, halvings: int | None = None, now: Time)
     return again
 
 
+def put_back(session: Session, study_id: int, states: Collection[str], now: Time) -> int:
+    """Add waiting attempts of trials that ended in one of `states`; return how many."""
+    query = select(Run).where(
+        Run.study_id == study_id, NEWEST, Run.state.in_(states), Run.role != REPLAY
+    )
+    ended = list(session.scalars(query.order_by(Run.proposal)))
+    for run in ended:
+        retry(session, run, now=now)
+    return len(ended)
+
+
 def attempts_lost(session: Session, run: Run) -> int:
     """Return how many attempts of a trial ended because their owner vanished."""
     return (
@@ -179,9 +190,11 @@ def running(session: Session, study_id: int, now: Time) -> list[tuple[Run, bool]
     return [(run, bool(gone)) for run, gone in session.execute(query.order_by(Run.proposal))]
 
 
-def first_waiting(session: Session, study_id: int) -> Run | None:
-    """Return the waiting run that was proposed first."""
+def first_waiting(session: Session, study_id: int, but: Collection[int] = ()) -> Run | None:
+    """Return the waiting run that was proposed first. but: proposals to pass over."""
     query = select(Run).where(Run.study_id == study_id, QUEUED)
+    if but:
+        query = query.where(Run.proposal.not_in(but))
     return session.scalars(query.order_by(Run.proposal).limit(1)).one_or_none()
 
 

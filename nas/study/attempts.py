@@ -16,6 +16,8 @@ from kernels.errors import ScanNASError
 from nas.study.outcomes import Outcome
 
 WAITING, RUNNING = "waiting", "running"
+# In the metrics of an error: whether a known design trained in the same place.
+CANARY = "canary"
 ENDED = frozenset(outcome.value for outcome in Outcome)
 
 
@@ -45,6 +47,7 @@ class Result:
     """How an attempt ended, as it is written to its row.
 
     scores: by name, `score` among them. environment: of the process that trained.
+    place: after an error, what a known design failed of in the same place; None where it trains.
     """
 
     outcome: Outcome
@@ -57,6 +60,7 @@ class Result:
     traceback: str | None = None
     scores: Mapping[str, float] | None = None
     environment: Mapping[str, Any] | None = None
+    place: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

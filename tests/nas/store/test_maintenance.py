@@ -39,6 +39,9 @@ def test_database_of_an_earlier_version_is_upgraded_and_goes_on(url, clock, vers
     study = new_study(url, settings(trials=3), clock=clock)
     run(study, InlineExecutor(FakeProxy()))
     study.store.write(lambda s: command.downgrade(alembic_config(s.connection()), version))
+    # Such a driver numbered a trial after it had written its row; this one died in between.
+    unnumbered = text("UPDATE nas_run SET trial_number = NULL WHERE proposal = 2")
+    study.store.write(lambda s: s.execute(unnumbered))
     study.close()
     with pytest.raises(
         StoreError, match=f"schema {version}, this version needs {REVISION}; run `db"
@@ -52,6 +55,8 @@ def test_database_of_an_earlier_version_is_upgraded_and_goes_on(url, clock, vers
             open_store(f"sqlite:///{done['backup']}")
     study = open_study("s", url, clock=clock)
     assert run(study, InlineExecutor(FakeProxy()), trials=5).done == 5
+    numbers = text("SELECT trial_number FROM nas_run ORDER BY proposal")
+    assert study.store.read(lambda s: list(s.scalars(numbers))) == [0, 1, 2, 3, 4]
     study.close()
 
 

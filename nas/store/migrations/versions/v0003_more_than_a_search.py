@@ -47,6 +47,7 @@ def upgrade() -> None:
         sa.Column("place", sa.JSON(none_as_null=True), nullable=False, server_default="{}"),
     )
     _index(_KEY)
+    _number()
     for row in op.get_bind().execute(sa.select(_STUDY.c.id, _STUDY.c.settings)).all():
         settings = dict(row.settings)
         place = {key: settings.pop(key, None) for key in _PLACE}
@@ -55,6 +56,20 @@ def upgrade() -> None:
             settings["budget"] = _bands(settings["budget"])
         settings["seeds"] = "per design"
         _update(row.id, settings, place)
+
+
+def _number() -> None:
+    """Number trials of drivers that died between their row and Optuna's, which gave numbers."""
+    run = sa.table(
+        "nas_run", *(sa.column(c) for c in ("id", "study_id", "proposal", "trial_number", "told"))
+    )
+    without = sa.select(run.c.id, run.c.study_id).where(run.c.trial_number.is_(None))
+    for row in op.get_bind().execute(without.order_by(run.c.proposal)).all():
+        last = sa.select(sa.func.max(run.c.trial_number)).where(run.c.study_id == row.study_id)
+        number = op.get_bind().execute(last).scalar()
+        changed = sa.update(run).where(run.c.id == row.id)
+        number = 0 if number is None else number + 1
+        op.get_bind().execute(changed.values(trial_number=number, told=sa.false()))
 
 
 def downgrade() -> None:

@@ -1,0 +1,196 @@
+"""Whose fault it is: a place that trains nothing ends no design, a bad design ends by itself."""
+
+from dataclasses import replace
+
+import optuna
+import pytest
+from doubles import EPOCHS, FakeProxy, driver, new_study, settings
+from sqlalchemy import select
+
+from nas.driver.clock import SystemClock
+from nas.driver.progress import TrialRequeued, TrialStarted
+from nas.driver.recovery import put_back
+from nas.driver.running import run
+from nas.driver.status import status
+from nas.errors import StudyError
+from nas.executors.attempt import _briefly
+from nas.executors.canary import _DESIGN, trouble_with_canary
+from nas.executors.inline import InlineExecutor
+from nas.store.tables import Run
+from nas.study.attempts import CANARY, Attempt, Lease, Result
+from nas.study.outcomes import NanLoss, Outcome
+from nas.study.recipe import Recipe
+
+TINY = Recipe(
+    dataset="digits",
+    image_size=16,
+    train_size=96,
+    val_size=64,
+    batch_size=32,
+    epochs=EPOCHS,
+    flops_ratio=0.002,
+    threads=1,
+)
+
+
+def rows(study):
+    return study.store.read(lambda s: list(s.scalars(select(Run).order_by(Run.proposal, Run.id))))
+
+
+def without_gpu(study):
+    """The study as a driver sees it whose device fails at the start of every training."""
+    return replace(study, place=study.place.model_copy(update={"device": "cuda:99"}))
+
+
+def test_broken_machine_ends_no_design(url):
+    """A study with results, then a machine whose device fails, then a healthy one again."""
+    study = new_study(url, settings(trials=12, recipe=TINY), clock=SystemClock())
+    run(study, InlineExecutor(FakeProxy()), trials=2)
+    study.want(12)
+    events = []
+    last = run(without_gpu(study), InlineExecutor(), events.append)
+    assert not last.complete and last.done == 2
+    assert "3 trials in a row failed, and a known design fails on" in last.reason
+    newest = [r for r in rows(study) if r.newest]
+    assert [r.state for r in newest] == ["complete", "complete", "waiting"]
+    tried = [r for r in rows(study) if not r.newest]
+    assert [(r.state, r.metrics[CANARY]) for r in tried] == [("error", False)] * 3
+    assert all(r.node and "train" in r.traceback for r in tried)
+    (failing,) = status("s", url)["failing"]
+    assert failing["node"] == tried[-1].node and failing["error"] == tried[-1].error
+    said = [e.reason for e in events if isinstance(e, TrialRequeued)]
+    assert len(said) == 3 and all("a known design fails here as well" in one for one in said)
+    last = run(study, InlineExecutor(FakeProxy()))
+    assert last.complete and last.done == 12
+    assert {r.state for r in rows(study) if r.newest} == {"complete"}
+    assert status("s", url)["failing"] == []
+    study.close()
+
+
+def test_known_design_trains_here():
+    """With the real training: the canary is no design that fails by itself."""
+    attempt = Attempt(
+        lease=Lease(1, "x", 1),
+        trial=0,
+        attempt=1,
+        role="candidate",
+        label=None,
+        kind="random",
+        fingerprint="f",
+        flops=1,
+        params=1,
+        config={},
+        recipe=TINY.to_dict(),
+        seed=0,
+        device="cpu",
+        backend="auto",
+        checkpoint=None,
+    )
+
+    def train(attempt, should_stop):
+        asked.append(attempt.config)
+        _briefly(attempt, should_stop, None)
+
+    asked = []
+    assert trouble_with_canary(attempt, train) is None
+    assert asked == [_DESIGN]
+    assert "Error: " in trouble_with_canary(replace(attempt, device="cuda:99"), train)
+    lost = TINY.model_copy(update={"dataset": "folder:/no/such/folder"})
+    assert "/no/such" in trouble_with_canary(replace(attempt, recipe=lost.to_dict()), train)
+
+
+def faulty(wrong):
+    """A proxy that fails with some designs."""
+
+    class Faulty(FakeProxy):
+        def __call__(self, config, recipe, **options):
+            if config.fingerprint() in wrong:
+                self.calls.append((config.fingerprint(), options["seed"], recipe.accumulate))
+                raise ValueError("shapes differ")
+            return super().__call__(config, recipe, **options)
+
+    return Faulty()
+
+
+def test_error_of_a_design_ends_it_the_second_time(url, clock):
+    study = new_study(url, settings(trials=5), clock=clock)
+    peek = driver(study)
+    first = peek.next()
+    peek.release(first, "test")
+    peek.close()
+    events = []
+    last = run(study, InlineExecutor(faulty({first.fingerprint})), events.append)
+    assert last.complete and last.done == 5
+    found = [r for r in rows(study) if r.fingerprint == first.fingerprint]
+    assert [(r.state, r.attempt, r.metrics[CANARY]) for r in found] == [
+        ("error", 1, True),
+        ("error", 2, True),
+    ]
+    assert [r.state for r in rows(study) if r.newest] == ["error"] + ["complete"] * 4
+    # Tried again when there was nothing else to do: another driver would have had the time.
+    assert [e.trial for e in events if isinstance(e, TrialStarted)] == [0, 1, 2, 3, 4, 0]
+    assert status("s", url)["failing"] == []
+    study.close()
+
+
+def test_second_try_is_another_drivers_where_there_is_one(url, clock):
+    study = new_study(url, settings(trials=4), clock=clock)
+    one, two = driver(study), driver(study)
+    task = one.next()
+    one.finish(task, Result(Outcome.ERROR, error="segfault", metrics={CANARY: True}))
+    assert one.next().trial == 1
+    again = two.next()
+    assert (again.trial, again.attempt) == (0, 2)
+    two.finish(again, Result(Outcome.ERROR, error="segfault", metrics={CANARY: True}))
+    assert [r.state for r in rows(study)][:2] == ["error", "error"]
+    assert rows(study)[1].newest
+    one.close()
+    two.close()
+    study.close()
+
+
+def test_place_that_comes_back_goes_on(url, clock):
+    """Two failures in a row, then all is well: the driver has waited, and stops nothing."""
+    study = new_study(url, settings(trials=3), clock=clock)
+    proxy = FakeProxy(raises=lambda n, *_: OSError("no route to the data") if n <= 4 else None)
+    started = clock.now()
+    last = run(study, InlineExecutor(proxy))
+    assert last.complete and last.done == 3
+    assert [r.state for r in rows(study)] == ["error", "error", *["complete"] * 3]
+    assert clock.now() - started >= 2 + 4
+    study.close()
+
+
+@pytest.mark.parametrize("outcome", ["nan", "oom", "timeout"])
+def test_ends_of_the_design_are_not_tried_again(url, clock, outcome):
+    errors = {"nan": NanLoss("nan"), "oom": MemoryError("no"), "timeout": TimeoutError("slow")}
+    study = new_study(url, settings(trials=2), clock=clock)
+    bad = errors[outcome]
+    last = run(study, InlineExecutor(FakeProxy(raises=lambda n, *_: bad if n <= 2 else None)))
+    assert last.complete
+    assert next(r.state for r in rows(study) if r.newest) == outcome
+    study.close()
+
+
+def test_ended_trials_are_put_back_on_request(url, clock):
+    """And their second end replaces the first everywhere, Optuna's copy included."""
+    study = new_study(url, settings(trials=4), clock=clock)
+    errors = {2: NanLoss("nan"), 3: TimeoutError("slow")}
+    run(study, InlineExecutor(FakeProxy(raises=lambda n, *_: errors.get(n))))
+    assert put_back("s", url, ["error", "lost"]) == 0
+    assert put_back("s", url, ["timeout", "nan"]) == 2
+    assert status("s", url)["waiting"] == 2
+    last = run(study, InlineExecutor(FakeProxy()))
+    assert last.complete and last.done == 4
+    assert [(r.state, r.attempt) for r in rows(study) if r.newest] == [
+        ("complete", 1),
+        ("complete", 2),
+        ("complete", 2),
+        ("complete", 1),
+    ]
+    storage = study.store.url.render_as_string(hide_password=False)
+    trials = optuna.load_study(study_name="s", storage=storage).get_trials()
+    assert [t.value for t in trials] == [r.score for r in rows(study) if r.newest]
+    with pytest.raises(StudyError, match="class 'bad' is not one of error, lost"):
+        put_back("s", url, ["bad"])
+    study.close()
