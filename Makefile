@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup search test chaos slow wheel lint bench gpu
+.PHONY: setup search test chaos slow wheel browser lint bench gpu
 
 setup: $(READY)
 
@@ -31,6 +31,10 @@ slow: $(READY)
 # Builds the wheel, installs it into a fresh environment outside the checkout, searches there.
 wheel: $(READY)
 	$(BIN)/python -m pytest -m wheel
+
+# Opens what people look at in a headless Chromium: the system's package, nothing is downloaded.
+browser: $(READY)
+	$(BIN)/python -m pytest -m browser
 
 lint: $(READY)
 	$(BIN)/ruff check .

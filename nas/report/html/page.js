@@ -26,7 +26,10 @@ function choiceOf(name, i) {
   return choice.of[i] < 0 ? null : choice.options[choice.of[i]];
 }
 
-function hover(i) {
+const HOVERS = [];
+const hover = (i) => (HOVERS[i] ??= described(i));
+
+function described(i) {
   const what = T.label[i] === null ? T.kinds[T.kind[i]] : T.label[i] + " (published)";
   const lines = [
     `<b>trial ${T.trial[i]}</b>, ${plain(what)}: ${share(T.score[i])}`,
@@ -186,10 +189,10 @@ function table() {
 }
 
 async function loadPlotly() {
-  const packed = Uint8Array.from(atob(byId("plotly").textContent), (c) => c.charCodeAt(0));
-  const plain = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const packed = await fetch("data:application/gzip;base64," + byId("plotly").textContent);
   const script = document.createElement("script");
-  script.textContent = await new Response(plain).text();
+  script.textContent = await new Response(
+    packed.body.pipeThrough(new DecompressionStream("gzip"))).text();
   document.head.append(script);
 }
 
