@@ -1,5 +1,7 @@
 """Published networks give the outputs of their official implementations."""
 
+import math
+
 import pytest
 import torch
 from golden_files import NAMES, golden, image, weights
@@ -9,13 +11,19 @@ from backbones.config import BackboneConfig
 from backbones.network import Backbone
 from kernels import use_backend
 
-# float32 on the CPU. Measured differences are up to 1.3e-6 for the first two and 3.9e-6 for the
-# others; the smallest mistake known to matter (an epsilon of LayerNorm) moves logits by 4e-6.
+# The files hold float32 results of one CPU; the reference runs in float64, so that what remains
+# is their rounding and not that of the CPU at hand: logits of PlainMamba-L1 are 7e-7 off (1.4e-6
+# in float32), entries of its maps 4e-5 (7.5e-5). Elsewhere logits were measured up to 3.9e-6 off;
+# the smallest mistake known to matter (an epsilon of LayerNorm) moves them by 4e-6.
 REFERENCE_TOLERANCE = {"vmamba": 5e-6, "quadmamba": 5e-6}
 OTHER_TOLERANCE = 2e-5
 NUMBA_TOLERANCE = 1e-4
 STAGE_RELATIVE_NORM = 1e-6
-STAGE_VALUES = 5e-5  # entries of up to 10 after many float32 blocks
+STAGE_VALUES = 5e-5
+# In float32 the bar is of the map's root mean square, since errors grow with the values: 5e-5 was
+# for entries of up to 10, as most maps have, and this is 3.9e-6 of PlainMamba-L1's, which reach
+# 32. Measured on its last map: 1.2e-5 (the file itself is 6e-6 from float64); elsewhere 5.8e-6.
+STAGE_RELATIVE = 2e-5
 SCORE_TOLERANCE = 5e-6
 
 SLOW_REFERENCE = (
@@ -42,8 +50,9 @@ def model_of(name: str) -> Backbone:
 
 def run(model: Backbone, size: list[int]) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Return logits and the maps before each downsampling, channels last."""
+    pixels = image(*size).to(model.head.fc.weight.dtype)
     with torch.no_grad():
-        features, maps = model.forward_intermediates(image(*size), output_fmt="NHWC")
+        features, maps = model.forward_intermediates(pixels, output_fmt="NHWC")
         return model.forward_head(features), maps
 
 
@@ -67,8 +76,10 @@ def check_stages(maps: list[torch.Tensor], recorded: dict) -> None:
         if stage["shape"][1] != value.shape[1] * value.shape[2] + 1:
             norm = value.double().norm().item()
             assert norm == pytest.approx(stage["norm"], rel=STAGE_RELATIVE_NORM)
+        scale = stage["norm"] / math.sqrt(math.prod(stage["shape"]))
+        bar = STAGE_VALUES if value.dtype == torch.float64 else STAGE_RELATIVE * scale
         first = torch.tensor(stage["first8"])
-        assert (value[0, 0, 0, :8] - first).abs().max() < STAGE_VALUES
+        assert (value[0, 0, 0, :8] - first).abs().max() < bar
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -94,7 +105,7 @@ def test_reference_matches_official_outputs(name):
     recorded = golden(name)
     tolerance = REFERENCE_TOLERANCE.get(name.split("_")[0], OTHER_TOLERANCE)
     with use_backend("reference"):
-        logits, maps = run(model_of(name), recorded.get("input_hw", [224, 224]))
+        logits, maps = run(model_of(name).double(), recorded.get("input_hw", [224, 224]))
     check_logits(logits, recorded, tolerance)
     check_stages(maps, recorded)
 
