@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import ConfigDict, Field, PositiveInt, model_validator
+from pydantic import ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from backbones import yaml_files
 from backbones.errors import ConfigError
-from backbones.language import Model, with_kinds
+from backbones.language import Model, spell, with_kinds
 from backbones.parts import BlockConfig, HeadConfig
 from backbones.stems import Downsample, OverlapStem, Stem
 
@@ -32,21 +32,28 @@ CANONICAL_VERSION = 1
 class StageConfig(Model):
     """Blocks at one resolution.
 
-    pattern: letters tiled over the depth, e.g. "qs" at depth 5 is q s q s q.
+    pattern: letters tiled over the depth, e.g. "qs" at depth 5 is q s q s q, or anchored: "s*g4"
+        ends in four g, see `language.spell`.
     downsample: how the map enters from the stage before; required but for the first stage.
     routes: per block, routes that replace those of its window order (LocalMamba's tables).
     """
 
     width: PositiveInt
     depth: PositiveInt
-    pattern: Annotated[str, Field(min_length=1)]
+    pattern: str
     downsample: Downsample | None = None
     routes: tuple[tuple[str, ...], ...] | None = None
 
     @property
     def letters(self) -> str:
-        """The pattern tiled over the depth: one letter per block."""
-        return (self.pattern * (self.depth // len(self.pattern) + 1))[: self.depth]
+        """The pattern spelled out: one letter per block."""
+        return spell(self.pattern, self.depth)
+
+    @field_validator("pattern")
+    @classmethod
+    def _spellable(cls, pattern: str) -> str:
+        spell(pattern, 1)
+        return pattern
 
 
 class BackboneConfig(Model):
@@ -111,7 +118,7 @@ class BackboneConfig(Model):
         return self
 
     def _check_stage(self, i: int, stage: StageConfig) -> None:
-        unknown = sorted(set(stage.pattern) - set(self.blocks))
+        unknown = sorted(set(filter(str.isalpha, stage.pattern)) - set(self.blocks))
         if unknown:
             raise ValueError(
                 f"stages.{i}.pattern {stage.pattern!r} uses {unknown[0]!r}, which is not "

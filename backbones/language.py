@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
@@ -30,6 +31,38 @@ class NormConfig(Model):
 
 
 Norm = Annotated[NormConfig, named("kind")]
+
+
+_TERM = re.compile(r"([a-zA-Z])(\d*)")
+_PATTERN = re.compile(r"((?:[a-zA-Z]\d*)*)(?:([a-zA-Z])\*((?:[a-zA-Z]\d*)*))?")
+
+
+@lru_cache(4096)
+def spell(pattern: str, depth: int) -> str:
+    """Return the letter of each of `depth` blocks.
+
+    A pattern is letters, each with a count or not: "qs", "s2g". It is tiled over the depth, or
+    one letter with a star fills it: "s*g4" ends in four g, "c2s*" begins with two c. Where
+    blocks are too few, the end stays: "s*g4" is gg at depth 2.
+    Raises: ValueError for other text.
+    """
+    found = _PATTERN.fullmatch(pattern)
+    if not pattern or found is None:
+        raise ValueError(
+            f"pattern {pattern!r} must be letters to be tiled (qs), each with a count or not "
+            "(s2g), of which one may have a star: it fills the depth (s*g4)"
+        )
+    head, tail = (
+        "".join(x * int(count or 1) for x, count in _TERM.findall(part or ""))
+        for part in found.group(1, 3)
+    )
+    if found[2] is None:
+        if not head:
+            raise ValueError(f"pattern {pattern!r} counts no block; write a letter without 0")
+        return (head * (depth // len(head) + 1))[:depth]
+    end = tail[max(0, len(tail) - depth) :]
+    start = head[: depth - len(end)]
+    return start + found[2] * (depth - len(start) - len(end)) + end
 
 
 @lru_cache(4096)

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ValidationError
 
 from backbones import yaml_files
 from backbones.config import BackboneConfig, StageConfig
+from backbones.language import spell
 from backbones.parts import BlockConfig
 from backbones.yaml_files import Document, Loc
-from search_spaces import patterns
 from search_spaces.choices import Choice, Value, freeze
 from search_spaces.errors import SpaceError
 from search_spaces.fit import with_widths
@@ -96,7 +96,7 @@ class Definition:
         try:
             count = len(self.base["stages"])
             stages = tuple(self._read(("stages", s), choices) for s in range(count))
-            used = {letter for stage in stages for letter in stage.pattern[: stage.depth]}
+            used = {letter for stage in stages for letter in stage.letters}
             blocks = {
                 letter: self._read(("blocks", letter), choices)
                 for letter in self.base["blocks"]
@@ -180,7 +180,7 @@ class Definition:
         Raises: SpaceError for a value below a place that is null.
         """
         data = self._written(json.loads(json.dumps(self.base)), choices)
-        words = (patterns.tile(stage["pattern"], stage["depth"]) for stage in data["stages"])
+        words = (spell(stage["pattern"], stage["depth"]) for stage in data["stages"])
         used = set().union(*words)
         data["blocks"] = {k: v for k, v in data["blocks"].items() if k in used}
         return data

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 
 from backbones.config import BackboneConfig
-from search_spaces import patterns
+from backbones.language import spell
 from search_spaces.choices import Choices, freeze, fresh, show
 from search_spaces.definition import Definition
 from search_spaces.errors import SpaceError
@@ -229,9 +229,7 @@ class _Search:
             pair
             for s, pattern in words.items()
             for stage in [self.data["stages"][s]]
-            for pair in zip(
-                *(patterns.tile(p, stage["depth"]) for p in (pattern, stage["pattern"]))
-            )
+            for pair in zip(*(spell(p, stage["depth"]) for p in (pattern, stage["pattern"])))
         }
 
     def _placed(self, words: Mapping[int, str]) -> bool:
@@ -241,9 +239,9 @@ class _Search:
         """Name the first block of the design that no letter in use there can be, and its field."""
         for s in ways[0]:
             stage = self.data["stages"][s]
-            mine = patterns.tile(stage["pattern"], stage["depth"])
+            mine = spell(stage["pattern"], stage["depth"])
             for b, letter in enumerate(mine):
-                blocks = dict.fromkeys(patterns.tile(words[s], stage["depth"])[b] for words in ways)
+                blocks = dict.fromkeys(spell(words[s], stage["depth"])[b] for words in ways)
                 outside = [self._suits(block, letter)[1] for block in blocks]
                 if None not in outside:
                     at = max((path for path in outside if path is not None), key=self._order)

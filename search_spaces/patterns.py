@@ -9,10 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 
-
-def tile(pattern: str, depth: int) -> str:
-    """Return the word of `depth` letters that the pattern spells."""
-    return (pattern * (depth // len(pattern) + 1))[:depth]
+from backbones.language import spell
 
 
 def all_patterns(letters: Sequence[str], max_period: int) -> Iterator[str]:
@@ -29,8 +26,9 @@ def spellings(patterns: Sequence[str], depth: int) -> frozenset[str]:
     """
     first: dict[str, str] = {}
     for pattern in sorted(patterns, key=len):
-        if len(pattern) <= depth or set(pattern[depth:]) <= set(pattern[:depth]):
-            first.setdefault(tile(pattern, depth), pattern)
+        word = spell(pattern, depth)
+        if set(word) == set(filter(str.isalpha, pattern)):
+            first.setdefault(word, pattern)
     return frozenset(first.values())
 
 
@@ -61,7 +59,7 @@ def edits(pattern: str, letters: Sequence[str]) -> list[str]:
 def shared_prefix(a: str, b: str) -> int:
     """Return how many blocks the two patterns fill alike before they first differ."""
     length = len(a) * len(b)
-    for i, (x, y) in enumerate(zip(tile(a, length), tile(b, length))):
+    for i, (x, y) in enumerate(zip(spell(a, length), spell(b, length))):
         if x != y:
             return i
     return length

@@ -195,8 +195,10 @@ def _depth(depth: int, recipe: Recipe) -> int:
 def _pattern(stage: StageConfig, depth: int) -> str:
     """Return the pattern for a smaller depth: the same while it fits, else thinned evenly."""
     letters = stage.letters
-    if len(stage.pattern) <= depth or depth >= stage.depth:
+    if stage.pattern.isalpha() and (len(stage.pattern) <= depth or depth >= stage.depth):
         return stage.pattern
+    if depth >= stage.depth:
+        return letters
     return "".join(letters[i] for i in _kept(stage.depth, depth))
 
 

@@ -14,6 +14,7 @@ from backbones import cost, create, list_presets, load_config
 from backbones.catalog import override
 from backbones.config import BackboneConfig, resolve_blocks
 from backbones.errors import ConfigError
+from backbones.language import spell
 
 SCHEMA_1 = Path(__file__).parent / "schema1.jsonl"
 
@@ -53,6 +54,43 @@ def test_spelled_out_patterns_do_not_move_the_fingerprint(config):
         stage["pattern"] = resolved.letters
     data["drop_path_rate"] = 0.3
     assert BackboneConfig.model_validate(data).fingerprint() == config.fingerprint()
+
+
+@pytest.mark.parametrize(
+    "pattern, word",
+    [
+        ("qs", "qsqsqs"),
+        ("qs2", "qssqss"),
+        ("s*g4", "ssgggg"),
+        ("c2s*", "ccssss"),
+        ("cs*g2", "csssgg"),
+        ("s*g0", "ssssss"),
+        ("cs*g9", "gggggg"),  # the end stays
+        ("c4s*g3", "cccggg"),
+    ],
+)
+def test_patterns_are_tiled_or_anchored(pattern, word):
+    assert spell(pattern, 6) == word
+
+
+def test_anchored_patterns_are_the_words_they_spell():
+    data = with_mixer({"kind": "ssm"}).to_dict()
+    data["blocks"]["b"] = {"mixer": "identity"}
+    data["stages"][0].update(depth=5, pattern="a*b2")
+    spelled = BackboneConfig.model_validate(data)
+    data["stages"][0]["pattern"] = "aaabb"
+    assert BackboneConfig.model_validate(data).fingerprint() == spelled.fingerprint()
+    assert cost(BackboneConfig.model_validate(data), 32) == cost(spelled, 32)
+    assert BackboneConfig.from_yaml(spelled.to_yaml()) == spelled
+    for wrong, message in {
+        "a*b*": r"stages.0.pattern\n.*pattern 'a\*b\*' must be letters to be tiled \(qs\)",
+        "": "pattern '' must be letters",
+        "a0": "pattern 'a0' counts no block; write a letter without 0",
+        "a*c2": r"'a\*c2' uses 'c', which is not under blocks; declared: a, b",
+    }.items():
+        data["stages"][0]["pattern"] = wrong
+        with pytest.raises(ValidationError, match=message):
+            BackboneConfig.model_validate(data)
 
 
 @given(backbones())

@@ -4,29 +4,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backbones.language import spell
 from search_spaces import patterns
 
 words = st.text("qsg", min_size=1, max_size=6)
 
 
 def test_tile_repeats_the_pattern_up_to_the_depth():
-    assert patterns.tile("qs", 5) == "qsqsq"
-    assert patterns.tile("sssg", 2) == "ss"
+    assert spell("qs", 5) == "qsqsq"
+    assert spell("sssg", 2) == "ss"
 
 
 @given(depth=st.integers(1, 6), period=st.integers(1, 4))
 def test_spellings_spell_every_word_once(depth, period):
     listed = list(patterns.all_patterns("qsg", period))
     kept = patterns.spellings(listed, depth)
-    assert sorted(patterns.tile(p, depth) for p in kept) == sorted(
-        {patterns.tile(p, depth) for p in listed}
-    )
+    assert sorted(spell(p, depth) for p in kept) == sorted({spell(p, depth) for p in listed})
 
 
 @given(pattern=words, depth=st.integers(1, 12))
 def test_spellings_use_all_their_letters(pattern, depth):
     for kept in patterns.spellings([pattern], depth):
-        assert set(kept) == set(patterns.tile(kept, depth))
+        assert set(kept) == set(spell(kept, depth))
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,13 @@ def test_depth_scales_and_keeps_the_mixture():
     assert scale(config, depth_ratio=0.5)[0].stages[0].letters == "qqgg"
 
 
+def test_anchored_patterns_are_thinned_evenly():
+    full, _ = scale(quadtree_net(depths=(8,), pattern="q*g4"), depth_ratio=1.0)
+    half, _ = scale(quadtree_net(depths=(8,), pattern="q*g4"), depth_ratio=0.5)
+    assert full.stages[0].letters == "qqqqgggg"
+    assert half.stages[0].letters == "qqgg"
+
+
 def test_lost_letter_is_noted():
     _, notes = scale(quadtree_net(depths=(4,), pattern="gqqq"), depth_ratio=0.5)
     assert any("block g does not occur" in n for n in notes), notes
