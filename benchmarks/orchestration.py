@@ -28,7 +28,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -78,6 +78,8 @@ class Metrics:
     val_loss: float = 1.0
     val_top1: float = 0.5
     seconds: float = 0.0
+    score: float | None = None
+    scores: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class Score:
     proxy_params: int = 0
     proxy_flops: int = 0
     notes: tuple[str, ...] = ()
+    scores: dict[str, float] = field(default_factory=dict)
 
 
 def no_training(config: Any, recipe: Recipe, *, report: Any, **_: Any) -> Any:

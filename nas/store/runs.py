@@ -91,7 +91,7 @@ def propose(
     return run
 
 
-def _row(new: NewProposal, study: Study, number: int, owner: str, now: float) -> Run:
+def _row(new: NewProposal, study: Study, number: int, owner: str, now: Time) -> Run:
     """Return the first attempt at a proposal, as it is written."""
     return Run(
         study_id=study.id,

@@ -110,6 +110,8 @@ class EpochMetrics:
     val_loss: float
     val_top1: float
     seconds: float
+    score: float | None = None
+    scores: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,7 @@ class ProxyResult:
     proxy_params: int
     proxy_flops: int
     notes: tuple
+    scores: dict = field(default_factory=dict)
 
 
 def score_of(fingerprint: str) -> float:
