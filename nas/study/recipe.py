@@ -19,7 +19,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from backbones import yaml_files
 from nas.errors import DataError
-from nas.study.tasks import SCORES, Part, Score
+from nas.study.tasks import DATASETS, SCORES, Part, Score
 
 # Fields that recipes of the first version lack: at their defaults they change nothing.
 _LATER = ("task", "density", "mask_share", "mask_shape", "weight", "also")
@@ -227,14 +227,18 @@ _PHOTO_STRIDE: Literal[4] = 4
 def default_recipe(device: str, dataset: str | None = None, epochs: int | None = None) -> Recipe:
     """Return the default recipe of a device ("cpu", "cuda", "cuda:1", ...).
 
-    dataset, epochs: replace the recipe's own. Photographs (folders, timm datasets) are taken
-    with 4 x 4 pixels a token, on the same grid of tokens, and mirrored at random.
+    dataset, epochs: replace the recipe's own. The generated set of another task brings that task.
+    Photographs (folders, timm datasets) are taken with 4 x 4 pixels a token, on the same grid of
+    tokens, and mirrored at random.
     Raises: DataError for epochs below 1.
     """
     recipe = CPU_RECIPE if str(device).partition(":")[0] == "cpu" else GPU_RECIPE
     update: dict[str, Any] = {}
     if dataset is not None:
         update["dataset"] = dataset
+        for task, own in DATASETS.items():
+            if dataset == own:
+                update |= {"task": task, "score": SCORES[task][0]}
         if ":" in dataset or "/" in dataset:
             grid = recipe.image_size // recipe.stem_stride
             update |= {"image_size": _PHOTO_STRIDE * grid, "stem_stride": _PHOTO_STRIDE}

@@ -89,6 +89,13 @@ def test_default_follows_the_device():
         default_recipe("cpu", epochs=0)
 
 
+def test_generated_set_of_another_task_brings_the_task():
+    assert default_recipe("cpu", dataset="relations").task == "dense"
+    made = default_recipe("cpu", dataset="photographs")
+    assert (made.task, made.score) == ("reconstruct", "skill")
+    assert default_recipe("cpu", dataset="scenes") == CPU_RECIPE
+
+
 def test_photographs_get_four_pixels_a_token_on_the_same_grid():
     photos = default_recipe("cpu", dataset="folder:/photos")
     assert photos.stem_stride == 4 and photos.augment == "flip"
