@@ -70,7 +70,7 @@ def made_up(trials: int, distinct: int = 200) -> Facts:
     return Facts(
         study=study, trials=many, leaders=many[:20], baselines=[],
         pareto={"flops": [best], "params": [best]}, winner=winner,
-        reliability=load_reliability(), state="scored", said="made up", verdict="made up",
+        reliability=load_reliability(), effects=None, state="scored", said="", verdict="",
         cautions=[],
     )  # fmt: skip
 

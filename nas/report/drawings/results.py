@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from nas.evidence.findings import Analysis
+from nas.evidence.words import plural
 from nas.report.drawings.style import COLORS, FAINT, INK, PAPER, new_figure, plain_text
 
 if TYPE_CHECKING:
@@ -12,6 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COSTS = {"flops": ("FLOPs of one image, in 1e9", 1e-9), "params": ("parameters, in 1e6", 1e-6)}
+COUNTS = 0.05
+"""A choice is seen to count below this p, corrected for all choices."""
+MOST_CHOICES = 8
 _SIZE = (7.0, 4.6)
 
 Row = dict[str, Any]
@@ -79,6 +85,47 @@ def outcomes_figure(trials: list[Row]) -> Figure:
     axis.bar_label(bars, padding=3, fontsize=8, color=INK)
     axis.invert_yaxis()
     return figure
+
+
+@plain_text
+def effects_figure(analysis: Analysis) -> Figure:
+    """Draw what levels do to the score against their choice's reference, with 95 % intervals.
+
+    The choices with the strongest evidence, `MOST_CHOICES` at most; those that are not seen to
+    count are drawn faintly.
+    """
+    chosen = sorted(analysis.factors, key=lambda f: f.p_holm)[:MOST_CHOICES]
+    rows = sum(1 + len(factor.levels) for factor in chosen)
+    figure = new_figure(_SIZE[0] + 1, 1.0 + 0.21 * rows)
+    axis = _axis(figure, "points of top-1 against the reference level, at equal cost", "")
+    axis.axvline(0, color=FAINT, lw=0.8)
+    place, ticks = 0, []
+    for factor in chosen:
+        seen = factor.p_holm < COUNTS
+        ticks.append(
+            (place, f"{factor.factor} (p {_p(factor.p_holm)}), against {factor.reference}")
+        )
+        place += 1
+        for level in factor.levels:
+            ends = [100 * level.low, 100 * level.high]
+            color = COLORS[0] if seen else FAINT
+            axis.plot(ends, [place, place], color=color, lw=1.4, alpha=1.0 if seen else 0.6)
+            axis.plot(100 * level.estimate, place, "o", ms=5, color=color)
+            ticks.append((place, f"{level.level} ({plural(level.designs, 'design')})"))
+            place += 1
+    axis.set_yticks([at for at, _ in ticks], [text for _, text in ticks], fontsize=8, color=INK)
+    for label, (_, text) in zip(axis.get_yticklabels(), ticks):
+        label.set_fontweight("bold" if ", against " in text else "normal")
+    # An interval that says nothing, of a level of one design say, runs out of the picture.
+    levels = [level for factor in chosen for level in factor.levels]
+    usual = median(level.high - level.low for level in levels)
+    reach = 120 * (max(abs(level.estimate) for level in levels) + usual / 2)
+    axis.set(xlim=(-reach, reach), ylim=(place - 0.3, -0.7))
+    return figure
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
 
 
 def _axis(figure: Figure, x: str, y: str) -> Axes:

@@ -9,6 +9,9 @@ from typing import Any
 
 import yaml
 
+from nas.errors import StudyError
+from nas.evidence.effects import Sample, analyze
+from nas.evidence.findings import Analysis
 from nas.evidence.reliability import Reliability, load_reliability
 from nas.report.studies import unlearned, verdict, warnings
 from nas.report.text import INSTALLED
@@ -37,7 +40,8 @@ class Facts:
 
     study, baselines, leaders: as `nas.store.queries.summary` gives them. trials: all candidates
     and baselines. winner: the best candidate in full, None without a score. reliability: of the
-    recipe, None where it was not measured. state: empty, running, failed or scored, and in words.
+    recipe, None where it was not measured. effects: of the choices, None where there are too few
+    designs. state: empty, running, failed or scored, and in words.
     """
 
     study: dict[str, Any]
@@ -47,6 +51,7 @@ class Facts:
     pareto: dict[str, list[dict[str, Any]]]
     winner: dict[str, Any] | None
     reliability: Reliability | None
+    effects: Analysis | None
     state: str
     said: str
     verdict: str
@@ -80,11 +85,30 @@ def gather(study: str, storage: str) -> Facts:
         pareto=summary["pareto"],
         winner=None if best is None else queries.trial(study, storage, best["trial"]),
         reliability=measured,
+        effects=_effects(trials, None if measured is None else measured.noise),
         state=state,
         said=said,
         verdict=verdict(summary).plain,
         cautions=[text.plain for text in cautions],
     )
+
+
+def _effects(trials: list[dict[str, Any]], noise: float | None) -> Analysis | None:
+    """Return what each choice does to the score, from the candidates that learned."""
+    samples = [
+        Sample(
+            design=trial["fingerprint"],
+            choices={name: _shown(value) for name, value in trial["choices"].items()},
+            score=trial["score"],
+            cost=trial["flops"],
+        )
+        for trial in trials
+        if trial["score"] is not None and trial["learned"] and trial["label"] is None
+    ]
+    try:
+        return analyze(samples, unit="percent", noise=noise, importance=False)
+    except StudyError:  # too few designs, or all alike
+        return None
 
 
 def _state(study: dict[str, Any], trials: list[dict[str, Any]]) -> tuple[str, str]:

@@ -15,8 +15,9 @@ from markupsafe import Markup
 from backbones import cost
 from backbones.config import BackboneConfig
 from nas.errors import StudyError
+from nas.evidence.findings import Analysis, analysis_sentences
 from nas.report.html.facts import Facts, as_yaml, best_so_far, columns, gather, search_command
-from nas.report.html.pictures import design_pictures, figure_words, result_pictures
+from nas.report.html.pictures import design_pictures, effects_picture, figure_words, result_pictures
 from nas.report.text import INSTALLED, duration, giga, mega, percent
 from nas.store.urls import parse_url, shown
 from nas.training.environment import version_of
@@ -78,6 +79,7 @@ def render(facts: Facts, database: str) -> str:
         heads=HEADS,
         leaders=[_row(t) for t in facts.leaders],
         baselines=[_row(t) for t in facts.baselines],
+        effects=None if facts.effects is None else _effects(facts.effects),
         winner=None if winner is None else _winner(winner),
         reliability_said=facts.cautions[-1] if measured is None else _measured(facts),
         seen=[] if measured is None else _seen(facts),
@@ -112,6 +114,7 @@ def _sections(facts: Facts) -> list[tuple[str, str]]:
         ("course", "course", bool(facts.scored)),
         ("leaders", "leaderboard", bool(facts.scored)),
     ]
+    there += [("effects", "effects of choices", facts.effects is not None)]
     there += [("winner", "best candidate", facts.winner is not None)]
     there += [("proxy", "what the proxy sees", facts.reliability is not None)]
     there += [("outcomes", "outcomes", bool(facts.trials)), ("again", "every number again", True)]
@@ -164,6 +167,17 @@ def _winner(trial: dict[str, Any]) -> dict[str, Any]:
             for name, (params, flops) in counted.by_stage.items()
         ],
         "choices": as_yaml(trial["choices"]) if trial["choices"] else "",
+    }
+
+
+def _effects(effects: Analysis) -> dict[str, Any]:
+    picture = effects_picture(effects)
+    return {
+        "picture": picture.inline(),
+        "alternative": picture.alternative,
+        "sentences": analysis_sentences(effects),
+        "designs": effects.designs,
+        "adjusted": all(factor.adjusted for factor in effects.factors),
     }
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from backbones.config import BackboneConfig, resolve_blocks
 from backbones.orders.base import ScanOrder
+from nas.evidence.findings import Analysis, analysis_sentences
 from nas.report.drawings.architectures import (
     architecture_alternative,
     architecture_figure,
@@ -20,7 +21,13 @@ from nas.report.drawings.orders import (
     order_figure,
     visited,
 )
-from nas.report.drawings.results import COSTS, cloud_figure, course_figure, outcomes_figure
+from nas.report.drawings.results import (
+    COSTS,
+    cloud_figure,
+    course_figure,
+    effects_figure,
+    outcomes_figure,
+)
 from nas.report.drawings.style import save, svg
 from nas.report.html.facts import Facts, best_so_far
 
@@ -94,9 +101,16 @@ def result_pictures(facts: Facts) -> list[Picture]:
             figure = cloud_figure(facts.scored, facts.pareto[cost], cost)
             pictures.append(Picture(f"score-against-{cost}", figure, said[cost]))
         noise = None if facts.reliability is None else facts.reliability.noise
+        if facts.effects is not None:
+            pictures.append(effects_picture(facts.effects))
         figure = course_figure(facts.scored, best_so_far(facts.trials), noise)
         pictures.append(Picture("course", figure, said["course"]))
     return pictures
+
+
+def effects_picture(effects: Analysis) -> Picture:
+    """Return what the choices do to the score."""
+    return Picture("effects", effects_figure(effects), " ".join(analysis_sentences(effects)))
 
 
 def figure_words(facts: Facts) -> dict[str, str]:

@@ -14,6 +14,7 @@ from nas.driver.running import run
 from nas.errors import StudyError
 from nas.evidence.reliability import load_reliability
 from nas.executors.inline import InlineExecutor
+from nas.report.drawings.results import effects_figure
 from nas.report.html.facts import best_so_far, columns, gather, search_command
 from nas.report.html.page import render, write_report
 from nas.report.html.pictures import figure_words, result_pictures
@@ -48,14 +49,11 @@ class Page(HTMLParser):
             self.scripts[self.open] = self.scripts.get(self.open, "") + data
 
 
-def study_of(url, clock, proxy=None, **changes):
-    study = new_study(
-        url, settings(CONDITIONAL, **{"warm_start": "presets", **changes}), clock=clock
-    )
-    if proxy is not None:
-        run(study, InlineExecutor(proxy))
+def study_of(url, clock, proxy, name="s", **changes):
+    made = settings(CONDITIONAL, warm_start="presets", **changes)
+    study = new_study(url, made, name=name, clock=clock)
+    run(study, InlineExecutor(proxy))
     study.close()
-    return study
 
 
 @pytest.fixture
@@ -207,3 +205,22 @@ def test_what_the_proxy_sees_is_shown_where_it_was_measured(scored):
     text = " ".join(" ".join(page.text).split())
     assert "What the proxy sees" in text and "quadtree resolutions" in text
     assert json.loads(page.scripts["data"])["noise"] == load_reliability().noise
+
+
+def test_effects_of_choices_are_shown_with_intervals_once_there_are_designs_enough(
+    sqlite_url, clock, scored
+):
+    assert scored.effects is None  # four designs
+    study_of(sqlite_url, clock, FakeProxy(), name="more", trials=20)
+    facts = gather("more", sqlite_url)
+    assert facts.effects.designs == 20
+    ids = [a for a in Page(render(facts, "x")).addresses if a.startswith("#")]
+    assert "#effects" in ids
+    (axis,) = effects_figure(facts.effects).axes
+    ticks = [label.get_text() for label in axis.get_yticklabels()]
+    strongest = min(facts.effects.factors, key=lambda f: f.p_holm)
+    assert ticks[0].startswith(f"{strongest.factor} (p ")
+    assert ticks[1].startswith(f"{strongest.levels[0].level} (")
+    drawn = [line.get_xdata() for line in axis.lines if len(line.get_xdata()) == 2][1]
+    level = strongest.levels[0]
+    assert list(drawn) == [100 * level.low, 100 * level.high]
