@@ -33,6 +33,15 @@ app = typer.Typer()
 ExportOption = Annotated[Path | None, typer.Option(help="Where the best architecture goes.")]
 
 
+ConfirmOption = Annotated[
+    str,
+    typer.Option(
+        help="Train the best candidates and the baselines again: auto (3x3), none, or "
+        "FINALISTSxSEEDS."
+    ),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
     """What a new study is to be; options of the command that makes it."""
@@ -75,6 +84,7 @@ class Wanted:
     ] = "presets"
     objective: Annotated[str, typer.Option(help="top1, or top1,flops or top1,params.")] = "top1"
     pruner: Annotated[str, typer.Option(help="asha or none.")] = "none"
+    confirm: ConfirmOption = "auto"
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto"
     seed: Annotated[int, typer.Option(min=0)] = 0
 
@@ -86,7 +96,7 @@ class Wanted:
         options = vars(self) | {"budget": parse_budget(self.budget), "place": place}
         options["objectives"] = options.pop("objective").split(",")
         options["recipe_path"] = options.pop("recipe")
-        del options["device"], options["backend"]
+        del options["device"], options["backend"], options["confirm"]
         return search_settings(**options)
 
 
@@ -103,11 +113,13 @@ def search(
     """Search a space under a budget; ends with the best design, exported."""
     from nas.driver.request import this_machine
     from nas.driver.studies import start
+    from nas.study.confirmation import parse_confirmation
 
     place = this_machine(wanted.device, backend=wanted.backend, **machines.place())
     settings = wanted.settings(place)
     executor = machines.choose(settings, place.device)
-    _run(start(study, storage, settings, place), storage, executor, export)
+    asked = parse_confirmation(wanted.confirm)
+    _run(start(study, storage, settings, place, confirmation=asked), storage, executor, export)
 
 
 @app.command(rich_help_panel=STUDY_ROOM)
@@ -146,6 +158,28 @@ def retry(
 
     number = put_back(study, storage, classes or ["error", "lost"])
     print(f"{number} trials wait; train them with: {invoked_as()} resume {study}")
+
+
+@app.command(rich_help_panel=STUDY_ROOM)
+@with_options
+def confirm(
+    study: str,
+    *,
+    confirm: ConfirmOption = "auto",
+    machines: Machines,
+    storage: StorageOption = DEFAULT_STORAGE,
+    export: ExportOption = None,
+) -> None:
+    """Train finalists and baselines again with fresh seeds; say what holds, with intervals."""
+    from nas.driver.studies import open_study
+    from nas.study.confirmation import parse_confirmation
+    from nas.study.place import Place
+
+    asked = parse_confirmation(confirm)
+    opened = open_study(study, storage, place=Place.of(**machines.place()), check_data=True)
+    executor = machines.choose(opened.settings, opened.place.device)
+    opened.confirm(asked)
+    _run(opened, storage, executor, export)
 
 
 def _run(

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from nas.driver import recovery
 from nas.driver.access import Access, Done, Wait
 from nas.driver.attempts import attempt_of
+from nas.driver.confirming import Confirming
 from nas.driver.disk import Quota, shortage
 from nas.driver.failures import Breaker, goes_back
 from nas.driver.optuna_copy import Copier
@@ -59,6 +60,7 @@ class Coordinator(Access):
         limit = None if gigabytes is None else int(gigabytes * 2**30)
         self.quota = Quota(self.checkpoints, limit)
         self.proposing = Proposing(self, partial(self._columns, halvings=0))
+        self.confirming = Confirming(self, self.proposing)
         self.environment_id = self.store.write(
             lambda s: runs.add_environment(s, environment, self.clock.stamp())
         )
@@ -115,6 +117,8 @@ class Coordinator(Access):
                 if (attempt := self._waiting(self._erred)) is not None:
                     return attempt
                 answer = self.proposing.propose()
+                if isinstance(answer, Done) and answer.complete:
+                    answer = self.confirming.propose(answer)
                 if isinstance(answer, (Wait, Done)):
                     return (self._waiting() if self._erred else None) or answer
                 run, design = answer

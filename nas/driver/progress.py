@@ -114,6 +114,26 @@ class Notice:
 
 
 @dataclass(frozen=True)
+class Confirming:
+    """The search is over; its finalists and the baselines train again with fresh seeds.
+
+    left_out: candidates that may be as good, for which there was no room.
+    """
+
+    names: tuple[str, ...]
+    seeds: int
+    left_out: int
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The confirmation has a verdict. chosen: the design that is exported."""
+
+    leader: str
+    chosen: str
+
+
+@dataclass(frozen=True)
 class StudyFinished:
     """A driver stops. complete: whether every wanted candidate has ended.
 
@@ -139,6 +159,8 @@ Event = (
     | Replayed
     | Waiting
     | Notice
+    | Confirming
+    | Judged
     | StudyFinished
 )
 Progress = Callable[[Event], None]

@@ -38,18 +38,19 @@ class Proposing:
         Raises: SpaceError or BudgetError when no design of the space fits the budget.
         """
         while True:
-            self._sync()
+            self.sync()
             new = self.next_baseline() or self._next_candidate()
             if not isinstance(new, NewProposal):
                 return new
-            answer = self._write(new)
+            answer = self.write(new)
             if isinstance(answer, tuple):
                 return answer
             if answer is Refusal.FULL:
                 self._ask_how_many()
             # Another driver was faster: learn what it did, and propose again.
 
-    def _write(self, new: NewProposal) -> tuple[Run, Architecture] | Refusal:
+    def write(self, new: NewProposal) -> tuple[Run, Architecture] | Refusal:
+        """Write a proposal and take it on, or say why not."""
         access, now = self.access, self.access.clock.stamp()
         place = self.place(new.fingerprint, new.index)
         memory = dict(self.planner.history.memory)
@@ -64,7 +65,7 @@ class Proposing:
 
         return access.store.write(write)
 
-    def _sync(self) -> None:
+    def sync(self) -> None:
         """Bring the planner's history up to the database."""
         after, also = self.planner.known - 1, self.planner.pending
         study_id = self.access.study_id

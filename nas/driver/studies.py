@@ -24,10 +24,11 @@ from nas.driver.clock import Clock, SystemClock
 from nas.driver.optuna_copy import open_optuna
 from nas.errors import StudyError
 from nas.planning.proposals import Nothing, Planner
-from nas.store import runs
+from nas.store import confirmations, runs
 from nas.store.history import find_study
 from nas.store.session import NoStore, Store, open_store, opened
 from nas.store.tables import Study as StudyRow
+from nas.study.confirmation import Confirmation
 from nas.study.place import Place
 from nas.study.settings import Settings, stored_settings
 from search_spaces import SearchSpace
@@ -71,7 +72,20 @@ class Study:
     def want(self, trials: int) -> None:
         """Change how many candidates the study wants, for every driver of it."""
         self.settings = self.settings.model_copy(update={"trials": trials})
-        self.store.write(lambda s: runs.set_trials(s, self.id, trials))
+
+        def change(session: Session) -> None:
+            if runs.wanted(session, self.id) == trials:
+                return
+            runs.set_trials(session, self.id, trials)
+            if (held := confirmations.read(session, self.id)) is not None:
+                # Other candidates, other finalists.
+                confirmations.ask(session, self.id, held.asked())
+
+        self.store.write(change)
+
+    def confirm(self, asked: Confirmation | None) -> None:
+        """Ask for a confirmation when the search is over, or for none."""
+        self.store.write(lambda s: confirmations.ask(s, self.id, asked))
 
     def close(self) -> None:
         """Close the database."""
@@ -84,17 +98,25 @@ def start(
     settings: Settings,
     place: Place = _HERE,
     *,
+    confirmation: Confirmation | None = None,
     clock: Clock | None = None,
 ) -> Study:
     """Make a study, or open the one of that name if it was made with the same settings.
 
     place: where this driver runs it; what it does not state is as the first driver had it.
-
+    confirmation: of a new study.
     Raises: as `create_study`; StudyError when the study differs, naming the first difference.
     """
     if name is None or not _exists(name, storage):
         try:
-            return create_study(settings, storage, name=name, place=place, clock=clock)
+            return create_study(
+                settings,
+                storage,
+                name=name,
+                place=place,
+                confirmation=confirmation,
+                clock=clock,
+            )
         except NameTaken:
             if name is None or not _exists(name, storage):
                 raise
@@ -117,11 +139,13 @@ def create_study(
     *,
     name: str | None = None,
     place: Place = _HERE,
+    confirmation: Confirmation | None = None,
     clock: Clock | None = None,
     check_data: bool = True,
 ) -> Study:
     """Make a study after checking that it can run; without a name it gets a readable one.
 
+    confirmation: what trains again when the search is over; None for nothing.
     check_data: whether the recipe's data set is looked at first.
     Raises: StoreError; StudyError for a bad or taken name; DataError; SpaceError or BudgetError
         when no design fits the budget. The database is as before then.
@@ -139,7 +163,9 @@ def create_study(
     try:
         taken = _optuna_names(store)
         now = clock.now()
-        chosen, study_id = _insert(store, settings, place, name, taken, now)
+        stored = None if confirmation is None else confirmation.model_dump(mode="json")
+        row = _row(settings, place, now) | {"confirmation": stored}
+        chosen, study_id = _insert(store, settings, row, name, taken)
     except BaseException:
         store.close()
         raise
@@ -227,16 +253,14 @@ def _optuna_names(store: Store) -> set[str]:
 def _insert(
     store: Store,
     settings: Settings,
-    place: Place,
+    row: dict[str, Any],
     name: str | None,
     taken: set[str],
-    now: float,
 ) -> tuple[str, int]:
     """Write the study's row under a free name."""
     for candidate in _names(settings) if name is None else [name]:
         if candidate in taken and name is None:
             continue
-        row = _row(settings, place, candidate, now)
         known = store.read(partial(_id_of, name=candidate))
         if known is None and candidate in taken:
             raise NameTaken(
@@ -245,7 +269,9 @@ def _insert(
             )
         if known is None:
             try:
-                return candidate, store.write(partial(_add, values=row), durable=True)
+                return candidate, store.write(
+                    partial(_add, values=row | {"name": candidate}), durable=True
+                )
             except exc.IntegrityError:
                 pass  # somebody took the name at this moment
         if name is not None:
@@ -253,10 +279,9 @@ def _insert(
     raise AssertionError("names do not run out")
 
 
-def _row(settings: Settings, place: Place, name: str, now: float) -> dict[str, Any]:
+def _row(settings: Settings, place: Place, now: float) -> dict[str, Any]:
     space = settings.space
     return {
-        "name": name,
         "space_name": space.name,
         "space_version": space.version,
         "space_fingerprint": space.fingerprint,

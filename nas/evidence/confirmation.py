@@ -53,7 +53,11 @@ def judge(
     # Dropped ones count here: each might have become the leader.
     rivals = sum(d.role == "candidate" for d in scores.designs)
     ranked = sorted(candidates, key=lambda n: (-fitted.means[fitted.index(n)], n))
-    others = [*baselines, *ranked[1:2]]
+    behind = (d for d in fitted.designs if d.role == "candidate" and d.name in out)
+    # With no baseline, and a race that left one alone, the best that it dropped is the yardstick.
+    others = [*baselines, *ranked[1:2]] or [
+        d.name for d in sorted(behind, key=lambda d: -fitted.means[fitted.index(d.name)])[:1]
+    ]
     family = Family("leader", rivals, len(baselines))
     if not others:
         raise StudyError("one candidate and no baseline: there is nothing to compare")

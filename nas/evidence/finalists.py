@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from nas.errors import StudyError
 from nas.evidence.paired import Design, cheapest_first
 from nas.evidence.quantiles import LEVEL, Family, critical
+from nas.evidence.reliability import load_reliability
+from nas.study.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,14 @@ class Noise:
     def __post_init__(self) -> None:
         if not (self.sd >= 0 and math.isfinite(self.sd) and self.df > 0):
             raise StudyError(f"noise {self.sd} with {self.df} degrees of freedom is no estimate")
+
+
+def noise_of(recipe: Recipe) -> Noise | None:
+    """Return the noise of one run under a recipe, where the shipped measurement is of it."""
+    known = load_reliability()
+    if known is None or known.recipe_fingerprint != recipe.fingerprint():
+        return None
+    return Noise(known.noise_same_seed, (known.designs - 1) * (known.seeds - 1))
 
 
 @dataclass(frozen=True, slots=True)

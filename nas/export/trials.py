@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 from backbones.config import BackboneConfig
 from nas.errors import StudyError
+from nas.evidence.verdict import Verdict, sentences
 from nas.export.document import write_export
 from nas.store import queries
 from nas.store.exports import record_export
@@ -35,7 +37,8 @@ def export_trials(
 ) -> list[tuple[int, Path]]:
     """Export the best trial, the Pareto front, or one trial, each proven to rebuild.
 
-    which: "best", "pareto" (top-1 against FLOPs and against parameters) or a trial number.
+    which: "best" (what a confirmation chose, where there is one), "pareto" (top-1 against FLOPs
+        and against parameters) or a trial number.
     out: file to write, or with "pareto" a folder; by default runs/exports.
     Returns: (trial number, path) of every file written.
     Raises: StoreError; StudyError for an unknown study or trial, a study without a score, or a
@@ -52,7 +55,7 @@ def export_trials(
             BackboneConfig.model_validate(trial["config"]),
             image_size=trial["image_size"],
             convention=trial["convention"],
-            source={key: trial[key] for key in _SOURCE},
+            source={key: trial[key] for key in _SOURCE} | _verdict(study, storage, number),
             recipe=trial["recipe"],
             environment={
                 **{key: trial[key] for key in ("backend", "device", "dtype")},
@@ -63,6 +66,23 @@ def export_trials(
         record_export(storage, study, number, path, at=time.time())
         written.append((number, path))
     return written
+
+
+def _verdict(study: str, storage: str, trial: int) -> dict[str, Any]:
+    """Return what a confirmation says of a study, for the file of the design that it chose."""
+    summary = queries.summary(study, storage, top=1)
+    if summary["verdict"] is None or chosen_trial(summary) != trial:
+        return {}
+    return {"verdict": sentences(Verdict.model_validate(summary["verdict"]))}
+
+
+def chosen_trial(summary: dict[str, Any]) -> int:
+    """Return the trial of the design that was chosen: by a verdict, or by one run's score."""
+    if summary["verdict"] is None:
+        return int(summary["best"]["trial"])
+    name = summary["verdict"]["chosen"]
+    entrants = summary["confirmation"]["entrants"]
+    return next(int(e["trial"]) for e in entrants if e["name"] == name)
 
 
 def _numbers(study: str, storage: str, which: str) -> list[int]:
@@ -76,5 +96,5 @@ def _numbers(study: str, storage: str, which: str) -> list[int]:
             f"study {study!r} has no candidate with a score yet; `status {study}` says where it is"
         )
     if which == "best":
-        return [summary["best"]["trial"]]
+        return [chosen_trial(summary)]
     return sorted({row["trial"] for front in summary["pareto"].values() for row in front})

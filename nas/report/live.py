@@ -15,6 +15,7 @@ from rich.progress import (
 )
 
 from nas.driver.progress import (
+    Confirming,
     EpochDone,
     Event,
     Notice,
@@ -83,6 +84,8 @@ class Live:
                 self._say(f"trial {event.trial:>3}  back in the queue: {event.reason}")
             case Waiting():
                 self._say(f"waiting: {event.reason}")
+            case Confirming():
+                self._confirming(event)
             case Notice():
                 self._say(event.text)
 
@@ -100,6 +103,15 @@ class Live:
             "study", total=event.trials, completed=event.done, note="no score yet"
         )
 
+    def _confirming(self, event: Confirming) -> None:
+        many = f"{len(event.names)} designs with {event.seeds} fresh seeds each, on the test split"
+        self._say(f"confirming {many}: {', '.join(event.names)}")
+        if event.left_out:
+            self._say(
+                f"{event.left_out} more candidates may be as good by their one run; "
+                "`confirm` with more finalists takes them in"
+            )
+
     def _recovered(self, event: Recovered) -> None:
         self._say(
             f"recovered: {event.requeued} trials queued again, {event.lost} lost; "
@@ -107,7 +119,7 @@ class Live:
         )
 
     def _trial(self, event: TrialStarted) -> None:
-        name = f"{event.label} (baseline)" if event.label else event.kind
+        name = f"{event.label} ({event.role})" if event.label else event.kind
         self.names[event.trial] = f"{name:<30} {giga(event.flops)} FLOPs {mega(event.params):>7}"
         again = f" (attempt {event.attempt})" if event.attempt > 1 else ""
         self.trials[event.trial] = self.bars.add_task(

@@ -8,6 +8,7 @@ import yaml
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from nas.evidence.verdict import Verdict, sentences
 from nas.report.console import table
 from nas.report.text import duration, giga, invoked_as, mega, percent
 
@@ -96,8 +97,17 @@ def summary_view(summary: dict[str, Any]) -> RenderableType:
     for cost, rows in summary["pareto"].items():
         line = "  ".join(f"trial {r['trial']} {percent(r['score'])}" for r in rows)
         parts.append(Text(f"Pareto front, top-1 against {cost}: {line or 'empty'}"))
-    parts += [Text(), verdict(summary), *unlearned(summary), *warnings(study["recipe"])]
+    said = [verdict(summary), *unlearned(summary)]
+    if summary["verdict"] is not None:
+        said = confirmed(Verdict.model_validate(summary["verdict"]))
+    parts += [Text(), *said, *warnings(study["recipe"])]
     return Group(*parts)
+
+
+def confirmed(verdict: Verdict) -> list[Text]:
+    """Say what a confirmation found, the last word in bold."""
+    *lines, headline = sentences(verdict)
+    return [*(Text(line) for line in lines), Text(headline, "bold")]
 
 
 def verdict(summary: dict[str, Any]) -> Text:

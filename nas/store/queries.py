@@ -67,7 +67,8 @@ def summary(study: str, storage: str, *, top: int = 10) -> dict[str, Any]:
 
     The keys: study (settings and counts), leaderboard (rows by score), baselines, pareto (per
     cost, rows by falling score), best (a row or None), beats (baselines that have learned and
-    that the best one beats). learned, of a row: whether its top-1 is well above chance.
+    that the best one beats), confirmation and verdict (or None; nas.study.confirmation and
+    nas.evidence.verdict). learned, of a row: whether its top-1 is well above chance.
     Raises: StoreError; StudyError for an unknown study.
     """
     with opened(storage) as store:
@@ -179,6 +180,8 @@ def _summary(session: Session, study: Study, top: int) -> dict[str, Any]:
         "baselines": baselines,
         "pareto": _pareto(session, study),
         "best": best,
+        "confirmation": study.confirmation,
+        "verdict": study.verdict,
         "beats": [b["label"] for b in scored if best is not None and b["score"] < best["score"]],
     }
 

@@ -61,6 +61,8 @@ class Study(Base):
     settings: everything else that decides what is proposed and how it is scored.
     place: where and for how long its first driver was to run it; the next one's default.
     trials: candidates wanted; raised when a study is continued.
+    confirmation, verdict: what trains again when the search is over (nas.study.confirmation),
+        and what came of it (nas.evidence.verdict).
     planner: what a strategy remembers beside the runs (generations of a population).
     blocked: why a driver cannot start trials now (a full disk, no resources), None when it can.
     """
@@ -78,6 +80,8 @@ class Study(Base):
     trials: Mapped[int]
     seed: Mapped[int] = mapped_column(BigInteger)
     planner: Mapped[dict[str, Any] | None]
+    confirmation: Mapped[dict[str, Any] | None]
+    verdict: Mapped[dict[str, Any] | None]
     blocked: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[float]
 

@@ -10,9 +10,10 @@ from nas.study.attempts import ENDED
 
 CANDIDATE, BASELINE, REPLAY = "candidate", "baseline", "replay"
 # What a training is for. Candidates and baselines are one thing: a design is trained once for
-# the search. Any other role is a stage of its own, e.g. "control" or "confirmation".
+# the search. Any other role is a stage of its own, e.g. "control".
 SEARCH = "search"
 SEARCHED = (CANDIDATE, BASELINE)
+CONFIRMATION = "confirmation"
 
 
 @dataclass(frozen=True)

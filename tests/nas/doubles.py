@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import time
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -142,17 +143,28 @@ def score_of(fingerprint: str) -> float:
 class FakeProxy:
     """Scores a design by its fingerprint, epoch by epoch, with a checkpoint after each.
 
-    log: file to which every epoch that is really trained appends a line.
+    noise: standard deviation of a run's score. log: file to which every epoch that is really
+    trained appends a line.
     behave: fingerprint -> exception to raise in the first epoch, or called with the task's facts.
     """
 
     log: Path | None = None
     seconds: float = 0.0
+    noise: float = 0.0
     raises: object = None
     calls: list = field(default_factory=list)
 
     def __call__(
-        self, config, recipe, *, seed, device, report, checkpoint=None, should_stop=lambda: False
+        self,
+        config,
+        recipe,
+        *,
+        seed,
+        device,
+        report,
+        checkpoint=None,
+        should_stop=lambda: False,
+        split="val",
     ):
         fingerprint = config.fingerprint()
         self.calls.append((fingerprint, seed, recipe.accumulate))
@@ -161,6 +173,8 @@ class FakeProxy:
         if state is not None and state.exists():
             first = json.loads(state.read_text())["epoch"] + 1
         top1 = score_of(fingerprint)
+        if self.noise:
+            top1 += self.noise * random.Random(f"{fingerprint}/{seed}/{split}").gauss(0, 1)
         for epoch in range(first, recipe.epochs + 1):
             if self.raises is not None:
                 error = self.raises(len(self.calls), fingerprint, recipe)
@@ -235,10 +249,16 @@ def proposal(index: int, name: str = "a", **changes) -> NewProposal:
     return replace(made, **changes)
 
 
-def new_study(url: str, made: Settings, *, name: str = "s", clock=None, **place):
+def new_study(url: str, made: Settings, *, name: str = "s", clock=None, confirmation=None, **place):
     """A study whose data set nobody looks at."""
     return create_study(
-        made, url, name=name, place=Place(**place), clock=clock or FakeClock(), check_data=False
+        made,
+        url,
+        name=name,
+        place=Place(**place),
+        confirmation=confirmation,
+        clock=clock or FakeClock(),
+        check_data=False,
     )
 
 

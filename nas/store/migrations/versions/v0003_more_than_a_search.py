@@ -46,6 +46,8 @@ def upgrade() -> None:
         "nas_study",
         sa.Column("place", sa.JSON(none_as_null=True), nullable=False, server_default="{}"),
     )
+    for name in ("confirmation", "verdict"):
+        op.add_column("nas_study", sa.Column(name, sa.JSON(none_as_null=True), nullable=True))
     _index(_KEY)
     _number()
     for row in op.get_bind().execute(sa.select(_STUDY.c.id, _STUDY.c.settings)).all():
@@ -81,7 +83,8 @@ def downgrade() -> None:
         if "budget" in settings:
             settings["budget"] = settings["budget"]["text"]
         _update(row.id, settings, {})
-    op.drop_column("nas_study", "place")
+    for name in ("place", "confirmation", "verdict"):
+        op.drop_column("nas_study", name)
     for name in (*_KEY[2:], "recipe", "scores", "progress_at", "progress_batch", "node"):
         op.drop_column("nas_run", name)
 

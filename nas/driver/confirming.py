@@ -1,0 +1,218 @@
+"""The end of a search: its best candidates and the baselines train again, with fresh seeds.
+
+What is next is read off the rows each time, so that any driver goes on where another one was
+killed, and comes to the same verdict.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from nas.driver.access import Access, Done, Wait
+from nas.driver.progress import Confirming as ConfirmingBegins
+from nas.driver.progress import Judged, Notice
+from nas.driver.proposing import Proposing
+from nas.errors import StudyError
+from nas.evidence.confirmation import judge
+from nas.evidence.finalists import Noise, choose_finalists, noise_of
+from nas.evidence.paired import Design, Scores
+from nas.evidence.racing import plan
+from nas.store import confirmations
+from nas.store.confirmations import Searched
+from nas.store.tables import Architecture, Run
+from nas.study.attempts import ENDED
+from nas.study.confirmation import SPLIT, Confirmation, Entrant
+from nas.study.outcomes import Outcome
+from nas.study.proposals import BASELINE, CONFIRMATION, NewProposal
+
+# Below so many times the score of a guess, a network has not begun to learn.
+LEARNED = 3.0
+
+
+class Confirming:
+    """Writes one driver's trainings of a study's confirmation."""
+
+    def __init__(self, access: Access, proposing: Proposing) -> None:
+        self.access, self.proposing = access, proposing
+        self._said: Confirmation | None = None
+
+    def propose(self, searched: Done) -> tuple[Run, Architecture] | Wait | Done:
+        """Write the next training, or return what the search said when it was done.
+
+        Raises: StudyError for scores that no verdict can be made of.
+        """
+        while True:
+            asked = self.access.store.read(lambda s: confirmations.read(s, self.access.study_id))
+            if asked is None:
+                return searched
+            chosen = asked if asked.entrants else self._choose(asked)
+            if not chosen.entrants:
+                return searched
+            if len(chosen.entrants) == 1:
+                self._say(chosen, Notice("nothing to confirm: one design has nothing beside it"))
+                return searched
+            begins = ConfirmingBegins(
+                tuple(e.name for e in chosen.entrants), chosen.seeds, chosen.left_out
+            )
+            self._say(chosen, begins)
+            answer = self._next(chosen)
+            if answer is not None:
+                return searched if isinstance(answer, Done) else answer
+
+    def _say(self, chosen: Confirmation, event: Notice | ConfirmingBegins) -> None:
+        if self._said != chosen:
+            self.access.progress(event)
+            self._said = chosen
+
+    def _choose(self, asked: Confirmation) -> Confirmation:
+        access = self.access
+        ended = access.store.read(lambda s: confirmations.searched(s, access.study_id))
+        chosen = choose_entrants(asked, ended, noise_of(access.settings.recipe))
+        if not chosen.entrants:
+            return chosen
+        return access.store.write(
+            lambda s: confirmations.choose(s, access.study_id, chosen), durable=True
+        )
+
+    def _next(self, chosen: Confirmation) -> tuple[Run, Architecture] | Wait | Done | None:
+        """Return the next training; None when another driver was faster."""
+        access = self.access
+        runs = access.store.read(lambda s: confirmations.trained(s, access.study_id))
+        trials = [e.trial for e in chosen.entrants]
+        designs = access.store.read(lambda s: confirmations.designs(s, access.study_id, trials))
+        table, started = scores_of(chosen, runs, designs)
+        total = len(chosen.entrants) * chosen.seeds
+        step = plan(table, seeds=chosen.seed_indices, runs=total)
+        for name, index in step.runs:
+            if (name, index) not in started:
+                entrant = next(e for e in chosen.entrants if e.name == name)
+                return self._write(entrant, index, designs[entrant.trial])
+        if step.runs:
+            return Wait(f"{len(step.runs)} trainings of the confirmation are still running")
+        self._conclude(chosen, table, step.dropped)
+        return Done("confirmed", complete=True)
+
+    def _write(
+        self, entrant: Entrant, index: int, design: Architecture
+    ) -> tuple[Run, Architecture] | None:
+        proposing, settings = self.proposing, self.access.settings
+        proposing.sync()
+        answer = proposing.write(
+            NewProposal(
+                index=proposing.planner.known,
+                role=CONFIRMATION,
+                kind=entrant.role,
+                label=entrant.name,
+                fingerprint=design.fingerprint,
+                config=design.config,
+                flops=design.flops,
+                params_count=design.params,
+                convention=design.convention,
+                image_size=design.image_size,
+                seed=settings.training_seed(design.fingerprint, index),
+                seed_index=index,
+                split=SPLIT,
+            )
+        )
+        return answer if isinstance(answer, tuple) else None
+
+    def _conclude(self, chosen: Confirmation, table: Scores, dropped: tuple[str, ...]) -> None:
+        access = self.access
+        try:
+            verdict = judge(
+                table,
+                unit="percent" if access.settings.recipe.score == "top1" else "plain",
+                split=SPLIT,
+                dropped=dropped,
+                not_represented=chosen.not_represented,
+            )
+        except StudyError as error:
+            access.progress(Notice(f"no verdict: {error}"))
+            return
+        data = verdict.model_dump(mode="json", by_alias=True)
+        access.store.write(
+            partial(
+                confirmations.set_verdict, study_id=access.study_id, judged=chosen, verdict=data
+            ),
+            durable=True,
+        )
+        access.progress(Judged(verdict.leader, verdict.chosen))
+
+
+def choose_entrants(
+    asked: Confirmation, ended: list[Searched], noise: Noise | None
+) -> Confirmation:
+    """Return the confirmation with its entrants: finalists by their scores, all baselines.
+
+    noise: of one run, as far as it is known; without it the best scores go on.
+    """
+    candidates: dict[str, Searched] = {}
+    baselines: list[Entrant] = []
+    missing: list[tuple[str, str]] = []
+    for found in ended:
+        run = found.run
+        assert run.trial_number is not None
+        if run.role == BASELINE:
+            name = run.label or f"trial {run.trial_number}"
+            if (why := _not_comparable(run)) is not None:
+                missing.append((name, why))
+                continue
+            baselines.append(_entrant(name, run))
+        elif run.state == Outcome.COMPLETE.value and run.score is not None:
+            candidates[f"trial {run.trial_number}"] = found
+    if not candidates:
+        return asked
+    scores = {name: found.run.score or 0.0 for name, found in candidates.items()}
+    costs = [Design(name=name, params=found.params) for name, found in candidates.items()]
+    unknown = Noise(sd=max(scores.values()) - min(scores.values()), df=1.0)
+    finalists = choose_finalists(scores, noise or unknown, asked.finalists, designs=costs)
+    return asked.model_copy(
+        update={
+            "entrants": (
+                *(_entrant(name, candidates[name].run) for name in finalists.names),
+                *baselines,
+            ),
+            "not_represented": tuple(missing),
+            "left_out": finalists.left_out if noise is not None else 0,
+        }
+    )
+
+
+def _entrant(name: str, run: Run) -> Entrant:
+    assert run.trial_number is not None
+    role = "baseline" if run.role == BASELINE else "candidate"
+    return Entrant(name=name, role=role, trial=run.trial_number, fingerprint=run.fingerprint)
+
+
+def _not_comparable(run: Run) -> str | None:
+    """Say why a baseline says nothing here: it failed, or learned next to nothing."""
+    if run.state != Outcome.COMPLETE.value:
+        return f"its run of the search ended as {run.state}"
+    metrics = run.metrics or {}
+    top1, chance = metrics.get("top1"), metrics.get("chance")
+    if top1 is not None and chance is not None and top1 < LEARNED * chance:
+        return f"it learned next to nothing in a run so short ({top1:.1%}, a guess {chance:.1%})"
+    return None
+
+
+def scores_of(
+    chosen: Confirmation, runs: list[Run], designs: dict[int, Architecture]
+) -> tuple[Scores, set[tuple[str, int]]]:
+    """Return the table of what has ended, and which trainings exist at all.
+
+    A run that was ended by its machine too often to be tried again counts as failed.
+    """
+    names = {e.fingerprint: e.name for e in chosen.entrants}
+    costs = [
+        Design(name=e.name, role=e.role, params=designs[e.trial].params) for e in chosen.entrants
+    ]
+    ended, started = [], set()
+    for run in runs:
+        name = names.get(run.fingerprint)
+        if name is None or run.seed_index not in chosen.seed_indices:
+            continue
+        started.add((name, run.seed_index))
+        if run.state in ENDED:
+            score = run.score if run.state == Outcome.COMPLETE.value else None
+            ended.append((name, run.seed_index, score))
+    return Scores.of(costs, ended), started
