@@ -186,7 +186,7 @@ def uninterrupted(tmp_path_factory):
 @pytest.mark.chaos
 @pytest.mark.parametrize("epoch", range(19, 47, 3))
 def test_killed_confirmation_comes_to_the_same_verdict(sqlite_url, tmp_path, epoch, uninterrupted):
-    """18 epochs are the search; the confirmation is 10 trainings of 3, for one finalist is dropped."""
+    """18 epochs are the search, 30 more the confirmation, which drops one finalist."""
     study_of(sqlite_url).close()
     log = tmp_path / "epochs.log"
     code = (
