@@ -24,6 +24,10 @@ CASES = [
     ("auto", ScanShape(B=1, K=2, L=37, D=12, N=3, merge="none", route_inputs=True)),
     ("auto", ScanShape(B=1, K=2, L=33, D=10, N=2, route_inputs=True, orders="per-sample")),
     ("auto", ScanShape(B=1, K=1, L=7, D=40, N=20, skip=False, bias=False)),
+    # The blocks of 64 and 128 channels that wide layers run on.
+    ("routes", ScanShape(B=1, K=2, L=5, D=130, N=1)),
+    ("loop", ScanShape(B=1, K=2, L=5, D=128, N=8)),
+    ("routes", ScanShape(B=1, K=1, L=3, D=70, N=9)),
     ("loop", ScanShape(B=2, K=3, L=9, D=10, N=1, merge="mean", steps=5)),
     ("routes", ScanShape(B=2, K=1, L=7, D=10, N=2, orders="per-sample", steps=4)),
     ("auto", ScanShape(B=1, K=2, L=9, D=10, N=2, merge="none", route_inputs=True, steps=6)),
