@@ -11,6 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("kernels", "backbones", "search_spaces", "nas")
+LONGEST_FILE, LONGEST_FUNCTION = 400, 60
 # Low to high, each importing what is before it; a set holds rooms that know nothing of each other.
 LAYERS = (
     {"nas.errors"},
@@ -96,6 +97,11 @@ def test_imports_are_found_wherever_they_stand(tmp_path):
     assert imported(file, "nas.f") == {"nas.study.recipe", "nas.store.runs", "nas.driver.clock"}
 
 
+def test_no_files_import_in_a_circle():
+    """Type-only and lazy imports included: a circle hidden in a function is a circle."""
+    assert circles(arrows()) == []
+
+
 def test_no_arrow_runs_back_up_inside_nas():
     wrong = [
         f"{name} imports {other}"
@@ -106,6 +112,29 @@ def test_no_arrow_runs_back_up_inside_nas():
         or (height(other) == height(name) and name.split(".")[1] != other.split(".")[1])
     ]
     assert wrong == []
+
+
+def is_compiled(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether numba or Triton compiles a function: cutting it would cost registers or inlining."""
+    names = [ast.unparse(decorator) for decorator in function.decorator_list]
+    return any(name.startswith(("triton.jit", "numba.", "kernel")) for name in names)
+
+
+def test_no_file_or_function_is_too_long_to_hold_in_the_head():
+    """Compiled kernels and the steps of migrations excepted."""
+    long = []
+    for name, path in modules().items():
+        if name.startswith("nas.store.migrations.versions"):
+            continue
+        text = path.read_text()
+        if (lines := len(text.splitlines())) > LONGEST_FILE:
+            long.append(f"{name}: {lines} lines")
+        for node in ast.walk(ast.parse(text)):
+            if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) or is_compiled(node):
+                continue
+            if (lines := (node.end_lineno or 0) - node.lineno + 1) > LONGEST_FUNCTION:
+                long.append(f"{name}.{node.name}: {lines} lines")
+    assert long == []
 
 
 def test_worker_loads_neither_database_nor_strategies():

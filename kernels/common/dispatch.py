@@ -10,13 +10,14 @@ nothing to cast: what reaches it in half precision is read so, weights stay floa
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor
 
 from kernels.common.backends import requested_backend, resolve_backend
-from kernels.common.operators import NAMESPACE, Operator
+from kernels.common.operators import Operator
 from kernels.common.shapes import check_call
 
 Kept = list[tuple[tuple[int, ...], torch.dtype]]
@@ -60,16 +61,27 @@ def allocate(kept: Kept, save: bool, device: torch.device) -> list[Tensor]:
     ]
 
 
-def define(operator: Operator) -> Operator:
-    """Make the custom ops of an operator, forward and backward, and return its record."""
+def _arguments(operator: Operator) -> str:
     hints = get_type_hints(operator.call)
     names = operator.call._fields  # type: ignore[attr-defined]
-    arguments = ", ".join(f"{_SCHEMA[hints[name]]} {name}" for name in names)
-    kept = "".join(f", Tensor {name}" for name in operator.kept)
+    return ", ".join(f"{_SCHEMA[hints[name]]} {name}" for name in names)
+
+
+def _forward_schema(operator: Operator) -> str:
     results = ", ".join(["Tensor"] * (1 + len(operator.kept)))
     results = f"({results})" if operator.kept else results
-    number = len(names)
-    inputs = [names.index(name) for name in operator.inputs]
+    return f"({_arguments(operator)}, str backend, bool save) -> {results}"
+
+
+def _backward_schema(operator: Operator) -> str:
+    kept = "".join(f", Tensor {name}" for name in operator.kept)
+    return f"(Tensor grad_y, {_arguments(operator)}{kept}, str backend) -> Tensor[]"
+
+
+def define(operator: Operator) -> Operator:
+    """Make the custom ops of an operator, forward and backward, and return its record."""
+    names = operator.call._fields  # type: ignore[attr-defined]
+    number, inputs = len(names), [names.index(name) for name in operator.inputs]
 
     def forward(*values):  # type: ignore[no-untyped-def]
         call, (backend, save) = operator.call(*values[:number]), values[number:]
@@ -112,21 +124,16 @@ def define(operator: Operator) -> Operator:
         if grad_y is None:
             return tuple(nothing)
         saved, settings = iter(ctx.saved_tensors), iter(ctx.settings)
-        values = [next(saved) if is_tensor else next(settings) for is_tensor in ctx.is_tensor]
+        values = [next(saved if is_tensor else settings) for is_tensor in ctx.is_tensor]
         op = getattr(torch.ops.scannas, f"{operator.name}_backward")
         gradients = iter(op(grad_y, *values, *saved, ctx.backend))
         for at in inputs:
             nothing[at] = None if values[at] is None else next(gradients)
         return tuple(nothing)
 
-    ahead = torch.library.custom_op(
-        operator.graph_name, forward, mutates_args=(),
-        schema=f"({arguments}, str backend, bool save) -> {results}",
-    )  # fmt: skip
-    back = torch.library.custom_op(
-        f"{NAMESPACE}::{operator.name}_backward", backward, mutates_args=(),
-        schema=f"(Tensor grad_y, {arguments}{kept}, str backend) -> Tensor[]",
-    )  # fmt: skip
+    custom_op = partial(torch.library.custom_op, mutates_args=())
+    ahead = custom_op(operator.graph_name, forward, schema=_forward_schema(operator))
+    back = custom_op(f"{operator.graph_name}_backward", backward, schema=_backward_schema(operator))
     ahead.register_fake(shapes)
     back.register_fake(gradient_shapes)
     ahead.register_autograd(differentiate, setup_context=remember)

@@ -8,7 +8,6 @@ it becomes an outcome class with a traceback, and the search goes on.
 from __future__ import annotations
 
 import gc
-import math
 import shutil
 import sys
 import time
@@ -158,7 +157,7 @@ def _complete(attempt: Attempt, done: ProxyResult, notes: list[str]) -> Result:
     return Result(
         Outcome.COMPLETE,
         score=done.score,
-        scores={"top1": done.top1, "likelihood": math.exp(-done.val_loss)},
+        scores=dict(done.scores),
         objectives=(done.score, *attempt.costs),
         metrics={**asdict(done), "notes": [*done.notes, *notes]},
         backend=done.backend,

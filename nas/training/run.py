@@ -69,7 +69,6 @@ def train_proxy(
     report: Report,
     checkpoint: str | Path | None = None,
     should_stop: Callable[[], bool] = lambda: False,
-    data_dir: str | None = None,
     split: Split = "val",
     scale: bool = True,
 ) -> ProxyResult:
@@ -77,29 +76,20 @@ def train_proxy(
 
     report: called after each epoch; may raise `Stop`. checkpoint: a directory that the run is
     written to after each epoch and continued from when it holds this run; the caller removes it.
-    should_stop: asked before each batch. data_dir: replaces the recipe's. split: "test" is for
-    confirmation alone. scale: False trains the design as it is.
+    should_stop: asked before each batch. split: "test" is for confirmation alone. scale: False
+    trains the design as it is.
     Raises: DataError; SpaceError for a design that, unscaled, does not fit the images; NanLoss;
     Stop; StudyError for a checkpoint of another run; torch's own error when memory runs out
     (`nas.study.outcomes.classify` knows it).
     """
-    if data_dir is not None:
-        recipe = recipe.model_copy(update={"data_dir": data_dir})
     data = load_parts(recipe, split)
     tasks = [make_task(part, own, recipe) for part, own in zip(recipe.parts, data)]
     classes, chans = max(task.num_classes for task in tasks), data[0].in_chans
     scaled, notes = (proxy_config if scale else as_it_is)(config, recipe, classes, chans)
     dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
     backend = _backend(scaled, device, dtype)
-    key = {
-        "config": scaled.fingerprint(),
-        "recipe": recipe.fingerprint(),
-        "threads": recipe.threads,
-        "seed": seed,
-        "backend": backend,
-        "device": torch.device(device).type,
-        "split": split,
-    }
+    key = _key(recipe, config=scaled.fingerprint(), seed=seed, backend=backend, split=split)
+    key["device"] = torch.device(device).type
     with reproducible(seed, recipe.threads, device) as environment:
         model = backbones.create(scaled)
         plain = [task.outputs for task in tasks] == [0]
@@ -140,6 +130,11 @@ def load_parts(recipe: Recipe, split: Split = "val") -> list[ProxyData]:
     data = [load_data(recipe, part, split=split) for part in recipe.parts]
     chans = max(own.in_chans for own in data)
     return [own.with_chans(chans) for own in data]
+
+
+def _key(recipe: Recipe, **facts: Any) -> dict[str, Any]:
+    """Return what must be equal where a run goes on from a checkpoint."""
+    return {"recipe": recipe.fingerprint(), "threads": recipe.threads, **facts}
 
 
 def _backend(config: BackboneConfig, device: str, dtype: torch.dtype) -> str:

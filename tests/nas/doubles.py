@@ -205,6 +205,7 @@ class FakeProxy:
             proxy_params=1,
             proxy_flops=1,
             notes=(),
+            scores={"top1": top1, "loss": 1.0},
         )
 
 

@@ -123,7 +123,7 @@ def test_folder_given_at_run_time_is_used(tmp_path):
     recipe = RECIPE.model_copy(update={"dataset": "folder:set", "epochs": 1})
     with pytest.raises(DataError, match="does not exist"):
         run(recipe=recipe)
-    assert run(recipe=recipe, data_dir=str(tmp_path)).epochs == 1
+    assert run(recipe=recipe.model_copy(update={"data_dir": str(tmp_path)})).epochs == 1
 
 
 def resident():
