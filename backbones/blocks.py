@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
-from timm.layers import DropPath, Mlp
+from timm.layers import DropPath, LayerScale, Mlp
 from torch import Tensor, nn
 
 from backbones.config import PlacedBlock
@@ -40,7 +40,7 @@ def post_conv(width: int) -> OnMap:
 
 
 class Block(nn.Module):
-    """x + mixer(norm(x)), then x + ffn(norm(x)), as far as the config has them.
+    """x + mixer(norm(x)), then x + ffn(norm(x)), as far as and in the order the config has them.
 
     depth: blocks of the network, which some initializations scale by.
     """
@@ -64,16 +64,27 @@ class Block(nn.Module):
                 nn.init.zeros_(layer.bias)
         else:
             self.norm2, self.mlp = None, None
+        start = config.layer_scale
+        scales = [nn.Identity() if start is None else LayerScale(width, start) for _ in range(2)]
+        self.ls1, self.ls2 = scales[0], scales[1] if config.ffn else None
+        self.norm_last = config.norm_at == "output"
+        self.conv_position = None
+        if config.conv_position:
+            self.conv_position = OnMap(nn.Conv2d(width, width, 3, padding=1, groups=width))
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
         self.post_conv = post_conv(width) if config.post_conv else None
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
         """Refine tokens. Shapes: (B, L, C) in and out."""
-        normed = self.norm1(x)
-        mixed = self.mixer(normed, grid)
-        if self.beside is not None:
-            mixed = self.beside(normed, mixed, grid)
-        x = x + self.drop_path(mixed)
+        if self.conv_position is not None:
+            x = x + self.conv_position(x, grid)
+        mixed = self._mix(x if self.norm_last else self.norm1(x), grid)
+        x = x + self.drop_path(self.ls1(self.norm1(mixed) if self.norm_last else mixed))
         if self.mlp is not None:
-            x = x + self.drop_path(self.mlp(self.norm2(x)))
+            fed = self.mlp(x if self.norm_last else self.norm2(x))
+            x = x + self.drop_path(self.ls2(self.norm2(fed) if self.norm_last else fed))
         return x if self.post_conv is None else self.post_conv(x, grid)
+
+    def _mix(self, x: Tensor, grid: Grid) -> Tensor:
+        mixed = self.mixer(x, grid)
+        return mixed if self.beside is None else self.beside(x, mixed, grid)

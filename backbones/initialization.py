@@ -46,6 +46,33 @@ def step_bias(routes: int, inner: int) -> nn.Parameter:
     return nn.Parameter(steps + torch.log(-torch.expm1(-steps)))
 
 
+def dynamics(rule: str, sets: int, inner: int, rank: int, state: int) -> dict[str, nn.Parameter]:
+    """Make x_proj, dt_proj, dt_bias, A_log and D by a rule of `SSMConfig.init`.
+
+    Source: Mamba, arXiv 2312.00752, section 3.6; "random" and "zero": MzeroMiko/VMamba,
+    classification/models/vmamba.py, `initialize` v1 and v2.
+    """
+    outputs, linear = rank + 2 * state, rule == "linear"
+    made = {
+        "x_proj": normal(sets, outputs, inner)
+        if linear
+        else uniform(inner**-0.5, sets, outputs, inner),
+        "D": nn.Parameter(torch.ones(sets, inner)),
+    }
+    if rule == "mamba":
+        steps = uniform(rank**-0.5, sets, inner, rank), step_bias(sets, inner)
+    elif linear:
+        steps = normal(sets, inner, rank), nn.Parameter(torch.zeros(sets, inner))
+    else:
+        draw = torch.randn if rule == "random" else torch.rand
+        steps = tuple(nn.Parameter(0.1 * draw(sets, inner, *last)) for last in ((rank,), ()))
+    made["dt_proj"], made["dt_bias"] = steps
+    if rule in ("mamba", "linear"):
+        return made | {"A_log": state_matrix(sets, inner, state)}
+    log = torch.randn if rule == "random" else torch.zeros
+    return made | {"A_log": nn.Parameter(log(sets, inner, state))}
+
+
 def convolutions(model: nn.Module, rule: str) -> None:
     """Start the 2-D convolutions of a network by a rule of `BackboneConfig.conv_init`."""
     if rule == "torch":

@@ -29,6 +29,11 @@ class BlockConfig(Model):
     norm: of both branches; null for mixers that normalize inside (inverted_residual).
     beside: a second mixer of the same tokens; both outputs pass one shared channel attention and
         are summed (EfficientVMamba's `local_conv`).
+    norm_at: each branch's norm acts on its "input", or on its "output" (Swin V2, arXiv 2111.09883;
+        VMamba's post_norm).
+    layer_scale: where the factors of each branch's channels start, null for none (CaiT, arXiv
+        2103.17239). Where they start is no part of the fingerprint.
+    conv_position: adds a depthwise 3 x 3 of x to x before the block (CPVT, arXiv 2102.10882).
     post_conv: replaces x by GELU(BN(depthwise 3x3(x))) after the block (PlainMamba-L1, block 0).
     """
 
@@ -36,6 +41,9 @@ class BlockConfig(Model):
     mixer: Mixer = SSMConfig()
     ffn: FFNConfig | None = None
     beside: Mixer | None = None
+    norm_at: Literal["input", "output"] = "input"
+    layer_scale: Annotated[float, Field(gt=0)] | None = None
+    conv_position: bool = False
     post_conv: bool = False
 
     @model_validator(mode="before")
@@ -52,9 +60,10 @@ class BlockConfig(Model):
 
     def check(self, width: int, class_token: bool) -> None:
         """Raise ValueError where the block cannot work at a width, or beside a class token."""
+        on_map = self.post_conv or self.conv_position or self.beside
         for mixer in filter(None, (self.mixer, self.beside)):
             mixer.check_width(width)
-            if class_token and (self.post_conv or self.beside or not mixer.takes_class_token):
+            if class_token and (on_map or not mixer.takes_class_token):
                 raise ValueError(
                     f"a class token is no part of the map, and a block of mixer {mixer.kind} "
                     "works on the map; use ssm with a fixed or window order and conv causal or "
@@ -80,18 +89,28 @@ class BlockConfig(Model):
         beside: Any = self.beside is not None
         if self.beside is not None and self.beside != LocalConvConfig():
             beside = self.beside.canonical(width)
+        later = {  # what came after the first fingerprints is named only where it has an effect
+            "norm_at": self.norm_at == "output" and bool(self.norm or self.ffn) and self.norm_at,
+            "layer_scale": self.layer_scale is not None,
+            "conv_position": self.conv_position,
+        }
         return {
             "norm": plain(self.norm),
             "mixer": self.mixer.canonical(width, shift, class_token),
             "ffn": None if self.ffn is None else self.ffn.hidden(width),
             "local_branch": beside,
             "post_conv": self.post_conv,
+            **{name: value for name, value in later.items() if value},
         }
 
     def cost(self, tally: Tally, width: int, grid: Grid, extra: int) -> None:
         """Count norms, mixers, FFN and convolution."""
         positions = grid[0] * grid[1]
         tokens = positions + extra
+        if self.conv_position:
+            tally.conv("conv_position", 9 * width, width, positions)
+        if self.layer_scale is not None:
+            tally.add("layer_scale", width * (1 + (self.ffn is not None)))
         tally.norm("norm", self.norm, width, tokens)
         self.mixer.cost(tally, width, grid, extra)
         if self.beside is not None:

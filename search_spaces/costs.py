@@ -18,6 +18,7 @@ import numpy as np
 
 from backbones.config import BackboneConfig
 from backbones.counting import cost, distinct_blocks
+from backbones.mixers.controls import IdentityConfig
 from backbones.parts import BlockConfig
 from backbones.tally import CONVENTIONS, Tally
 
@@ -30,6 +31,8 @@ PERIODS = (16, 48)
 """Widths that are rounded alike: a rank is a sixteenth of the width, some ratios are thirds."""
 PARTS = 20_000
 """Parts whose coefficients are kept."""
+NO_MIXER = IdentityConfig()
+"""Costs nothing: a block of it costs what is around the mixer."""
 
 
 class WidthCosts:
@@ -152,21 +155,13 @@ def _mixer_part(mixer: Any, grid: Grid, extra: int, convention: str) -> _Part:
 
 
 def _rest(block: BlockConfig, grid: Grid, extra: int, convention: str) -> _Part:
-    return _rest_part(block.norm, block.ffn, block.beside, block.post_conv, grid, extra, convention)
+    rest = block.model_copy(update={"mixer": NO_MIXER})
+    return _rest_part(rest, grid, extra, convention)
 
 
 @cache
-def _rest_part(
-    norm: Any, ffn: Any, beside: Any, post_conv: bool, grid: Grid, extra: int, convention: str
-) -> _Part:
-    block = BlockConfig(norm=norm, ffn=ffn, beside=beside, post_conv=post_conv)
-
-    def count(tally: Tally, width: int) -> None:
-        block.cost(tally, width, grid, extra)
-        tally.times = -1
-        block.mixer.cost(tally, width, grid, extra)
-
-    return _Part(convention, count)
+def _rest_part(block: BlockConfig, grid: Grid, extra: int, convention: str) -> _Part:
+    return _Part(convention, lambda tally, width: block.cost(tally, width, grid, extra))
 
 
 @cache

@@ -19,7 +19,7 @@ QUIRKS = ("raster_steps", "double_dt_bias")
 
 
 class ConvConfig(Model):
-    """Depthwise convolution in front of the scan, followed by SiLU.
+    """Depthwise convolution in front of the scan, followed by the activation.
 
     kind "2d": on the map, shared by the routes (VMamba). "causal": 1-D along each route, with
     parameters of its own per route (Vim, LocalVim).
@@ -40,17 +40,22 @@ class SSMConfig(MixerConfig):
     """Selective scan (S6) over K routes of a scan order.
 
     order: which routes. d_state: N. expand: inner width / width. dt_rank: R, "auto" is
-    ceil(width / 16). conv: depthwise conv before the scan, null for none (SiLU stays).
+    ceil(width / 16). conv: depthwise conv before the scan, null for none.
+    activation: after the convolution, or in its place; gates stay SiLU (VMamba's ablation).
     gate: "none"; "output" multiplies SiLU(z) after merge and out_norm (VMamba v0, PlainMamba);
         "scan" multiplies it to each route inside the scan (Vim, LocalVim).
     merge: how routes join: "sum", "mean" (Vim's division by two), "attention" (sum after one
         channel attention shared by the routes, LocalMamba).
     out_norm: LayerNorm over the inner width after the merge, null for none.
+    split: each route scans its share of the channels, and the shares are put side by side
+        (GroupMamba, arXiv 2407.13772, section 3.2, without its channel attention).
     shared: all routes share x_proj, dt_proj, A and D (PlainMamba).
     proj_bias: bias on the in and out projections (PlainMamba).
     shift: cyclic shift before the scan, null for none.
     init: "mamba" initializes dt so that softplus(bias) is in [1e-3, 1e-1]; "linear" leaves the
-        dt projection as any other linear layer, as LocalVim and PlainMamba do in effect.
+        dt projection as any other linear layer, as LocalVim and PlainMamba do in effect;
+        "random" draws dt projection, bias and A, "zero" starts A at -1 (VMamba's ablation: its
+        v1 and v2).
     direction_bias: adds a learned vector per movement direction to B (PlainMamba).
     compat: quirks of PlainMamba's released code that its weights were trained with.
         "raster_steps": delta, B and C of step t come from raster token t instead of the token
@@ -66,13 +71,15 @@ class SSMConfig(MixerConfig):
     expand: Annotated[float, Field(gt=0)] = 2.0
     dt_rank: PositiveInt | Literal["auto"] = "auto"
     conv: Annotated[ConvConfig, named("kind")] | None = ConvConfig()
+    activation: Literal["silu", "gelu", "relu"] = "silu"
     gate: Literal["none", "output", "scan"] = "none"
     merge: Literal["sum", "mean", "attention"] = "sum"
     out_norm: Norm | None = NormConfig()
+    split: bool = False
     shared: bool = False
     proj_bias: bool = False
     shift: Shift | None = None
-    init: Literal["mamba", "linear"] = "mamba"
+    init: Literal["mamba", "linear", "random", "zero"] = "mamba"
     direction_bias: bool = False
     compat: tuple[Literal["raster_steps", "double_dt_bias"], ...] = ()
 
@@ -99,7 +106,12 @@ class SSMConfig(MixerConfig):
                 raise ValueError(
                     f"{field} needs order snake (found {order.kind}); drop one of the two"
                 )
-        if self.shift and order.parts:
+        if self.split and (self.causal or self.merge != "sum" or order.parts or order.passes > 1):
+            raise ValueError(
+                "split puts routes side by side, each over all tokens; use merge sum, conv 2d or "
+                "null, and an order other than atrous"
+            )
+        if self.shift and (order.parts or order.passes > 1):
             raise ValueError(f"shift has no meaning for order {order.kind}; remove it")
         if self.causal and not order.fixed:
             raise ValueError(
@@ -120,7 +132,7 @@ class SSMConfig(MixerConfig):
     @property
     def gates_in_scan(self) -> bool:
         """Whether the kernel applies the gate; orders that rearrange tokens apply it after."""
-        return self.gate == "scan" and self.order.visits_all
+        return self.gate == "scan" and self.order.visits_all and not self.split
 
     @property
     def takes_class_token(self) -> bool:
@@ -144,6 +156,11 @@ class SSMConfig(MixerConfig):
 
     def check_width(self, width: int) -> None:
         """Raise ValueError for too few inner channels: predictors and attention divide theirs."""
+        if self.split and self.inner(width) % self.order.num_routes:
+            raise ValueError(
+                f"split: {self.inner(width)} inner channels are no multiple of "
+                f"{self.order.num_routes} routes; change width or expand"
+            )
         least = 8 if self.merge == "attention" else self.order.least_channels
         if self.inner(width) < least:
             raise ValueError(
@@ -186,6 +203,8 @@ class SSMConfig(MixerConfig):
             "shift": None if not shift or self.shift is None else [*shift, self.shift.fraction],
             "direction_bias": self.direction_bias,
             **{quirk: quirk in self.compat for quirk in QUIRKS},
+            **({"activation": self.activation} if self.activation != "silu" else {}),
+            **({"split": True} if self.split and self.order.num_routes > 1 else {}),
         }
 
     def cost(self, tally: Tally, width: int, grid: Grid, extra: int) -> None:
@@ -203,13 +222,15 @@ class SSMConfig(MixerConfig):
         order.cost(tally, inner, grid)
         sets = 1 if self.shared else routes
         # Routes that read their own input project it each, even with shared weights.
-        uses = routes if self.causal or order.parts else sets
-        per_set = inner * (rank + 2 * state) + inner * rank
-        tally.add("mixer.steps", sets * (per_set + inner), uses * per_set * length)
+        apart = self.causal or order.parts or self.split
+        uses = routes if apart else max(sets, order.passes)
+        each = inner // routes if self.split else inner
+        per_set = each * (rank + 2 * state) + each * rank
+        tally.add("mixer.steps", sets * (per_set + each), uses * per_set * length)
         if self.direction_bias:
             tally.add("mixer.steps", 5 * state)
-        scan = scan_flops(length, inner, state, routes, tally.convention, self.gates_in_scan)
-        tally.add("mixer.scan", sets * (inner * state + inner), scan)
+        scan = scan_flops(length, each, state, routes, tally.convention, self.gates_in_scan)
+        tally.add("mixer.scan", sets * (each * state + each), scan)
         if self.merge == "attention":
             tally.channel_attention("mixer.attention", inner, tokens, uses=routes)
         tally.norm("mixer.norm", self.out_norm, inner, tokens)

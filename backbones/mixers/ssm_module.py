@@ -27,7 +27,8 @@ class SSM(nn.Module):
     depth: blocks of the network. class_token: the last token is no part of the map.
     shift: signs of the cyclic shift along (H, W).
     Shapes of the weights: x_proj (P, R + 2N, E) in the order dt, B, C; dt_proj (P, E, R);
-    dt_bias, D (P, E); A_log (P, E, N), with P = 1 where routes share, else K.
+    dt_bias, D (P, E); A_log (P, E, N), with P = 1 where routes share, else K; E / K for E where
+    routes split the channels.
     Source: VMamba, arXiv 2401.10166, section 4.2, and the papers that `SSMConfig` names.
     """
 
@@ -59,17 +60,11 @@ class SSM(nn.Module):
             self.conv = nn.Conv2d(
                 inner, inner, conv.kernel, padding=conv.kernel // 2, groups=inner, bias=conv.bias
             )
+        self.activation = getattr(F, config.activation)
         self.layout = imported(config.order.layout)(config.order, inner)
-        if config.init == "mamba":
-            self.x_proj = init.uniform(inner**-0.5, sets, sum(self.sizes), inner)
-            self.dt_proj = init.uniform(rank**-0.5, sets, inner, rank)
-            self.dt_bias = init.step_bias(sets, inner)
-        else:
-            self.x_proj = init.normal(sets, sum(self.sizes), inner)
-            self.dt_proj = init.normal(sets, inner, rank)
-            self.dt_bias = nn.Parameter(torch.zeros(sets, inner))
-        self.A_log = init.state_matrix(sets, inner, state)
-        self.D = nn.Parameter(torch.ones(sets, inner))
+        each = inner // self.routes if config.split else inner
+        for name, start in init.dynamics(config.init, sets, each, rank, state).items():
+            setattr(self, name, start)
         if config.direction_bias:
             self.move_bias = init.normal(5, state)
         if config.merge == "attention":
@@ -78,7 +73,7 @@ class SSM(nn.Module):
         self.out_proj = init.linear(inner, width, bias=config.proj_bias)
         if config.gate == "scan":  # Mamba's own blocks start their outputs smaller
             init.scale_output(self.out_proj.weight, depth)
-            if config.init == "mamba":
+            if config.init != "linear":
                 self.in_proj.reset_parameters()
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
@@ -87,14 +82,17 @@ class SSM(nn.Module):
         if self.config.gate != "none":
             x, z = x.chunk(2, dim=-1)
         if not self.config.causal:
-            x = F.silu(self._conv_on_map(x, grid))
+            x = self.activation(self._conv_on_map(x, grid))
         laid = self.layout.lay_out(x, grid, self.shift, self.config.shift)
         x = self._conv_on_routes(laid.sequence, grid) if self.config.causal else laid.sequence
         inside = None
         if self.config.gates_in_scan:
             spare = self.config.order.spare(grid)
             inside = F.pad(z, (0, 0, 0, spare)) if spare else z
-        y = laid.restore(self._scan(x, laid.orders, inside, grid))
+        if self.config.split:
+            x = x.unflatten(-1, (self.routes, -1)).transpose(1, 2)
+        y = self._scan(x, laid.orders, inside, grid)
+        y = laid.restore(y.transpose(1, 2).flatten(2) if self.config.split else y)
         if self.config.merge == "attention":
             y = self.attention(y).sum(1)
         if laid.gate is not None:
@@ -128,7 +126,7 @@ class SSM(nn.Module):
         along = F.pad(along.flatten(2), (0, 0, kernel - 1, 0)).unsqueeze(2).permute(0, 3, 1, 2)
         weight = self.conv.weight.unsqueeze(-1)
         along = F.conv2d(along, weight, self.conv.bias, groups=self.conv.groups)
-        along = F.silu(along).permute(0, 2, 3, 1).reshape(x.shape[0], -1, x.shape[2])
+        along = self.activation(along).permute(0, 2, 3, 1).reshape(x.shape[0], -1, x.shape[2])
         steps = back * self.routes + torch.arange(self.routes, device=x.device).unsqueeze(1)
         return along.index_select(1, steps.flatten()).unflatten(1, (self.routes, -1))
 
@@ -137,7 +135,7 @@ class SSM(nn.Module):
 
         Shapes: x (B, L, E) or (B, K, L, E); z (B, L, E); result as x, or (B, K, L, E).
         """
-        apart = self.config.order.parts or self.config.merge == "attention"
+        apart = self.config.order.parts or self.config.split or self.config.merge == "attention"
         if x.dim() == 3:
             steps = F.linear(x, self.x_proj.flatten(0, 1))
             steps = steps.unflatten(-1, (-1, sum(self.sizes))).transpose(1, 2)

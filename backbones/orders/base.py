@@ -26,6 +26,7 @@ class ScanOrder(Model, ABC):
     Facts: num_routes: K. visits_all: each route visits each token of the map once. parts: the
     routes share the tokens out among themselves and are put back, not summed. learned: a module
     chooses the routes of each image. adjacent: each step goes to one of the four neighbors.
+    passes: over the map, one after the other, which share the routes.
     least_channels: the fewest that its module can work on. layout: the module that lays tokens
     out for a scan.
     """
@@ -36,6 +37,7 @@ class ScanOrder(Model, ABC):
     parts: ClassVar[bool] = False
     learned: ClassVar[bool] = False
     adjacent: ClassVar[bool] = False
+    passes: ClassVar[int] = 1
     least_channels: ClassVar[int] = 1
     layout: ClassVar[str] = "backbones.orders.layouts:Tabled"
 

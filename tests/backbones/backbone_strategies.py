@@ -66,9 +66,15 @@ def ssms(draw: st.DrawFn, class_token: bool = False) -> dict:
         "out_norm": draw(st.none() | NORMS),
         "shared": draw(st.booleans()),
         "proj_bias": draw(st.booleans()),
-        "init": draw(st.sampled_from(["mamba", "linear"])),
+        "activation": draw(st.sampled_from(["silu", "gelu", "relu"])),
+        "init": draw(st.sampled_from(["mamba", "linear", "random", "zero"])),
         "double_dt_bias": draw(st.booleans()),
     }
+    if not causal and kind != "atrous" and mixer["merge"] == "sum":
+        mixer["split"] = draw(st.booleans())
+        if mixer["split"]:  # widths of the strategies are multiples of 4, routes up to 6
+            routes = ORDERS.read(order).num_routes
+            mixer["split"] = routes in (1, 2, 4) and mixer["expand"] != 1.5
     if kind == "snake":
         mixer["raster_steps"] = draw(st.booleans())
         mixer["direction_bias"] = draw(st.booleans()) and not class_token
@@ -109,6 +115,9 @@ def blocks(draw: st.DrawFn, class_token: bool = False) -> dict:
         "ffn": draw(st.none() | st.just({"ratio": 1.5})),
         "beside": None if class_token else draw(st.sampled_from([None, "local_conv"])),
         "post_conv": not class_token and draw(st.integers(0, 4)) == 0,
+        "conv_position": not class_token and draw(st.integers(0, 3)) == 0,
+        "norm_at": draw(st.sampled_from(["input", "output"])),
+        "layer_scale": draw(st.sampled_from([None, 1e-2])),
     }
 
 

@@ -194,6 +194,10 @@ def test_presets_open_with_a_lab_note(name):
         ({"order": "quadtree", "expand": 0.1}, "leaves 1 inner channels; this mixer needs 4"),
         ({"kind": "attention", "head_dim": 5}, "width 16 is no multiple of head_dim 5"),
         ({"kind": "conv", "kernel": 4}, "kernel 4 must be odd to keep the map's size; use 5"),
+        ({"split": True, "merge": "mean"}, "split puts routes side by side.*use merge sum"),
+        ({"split": True, "order": "atrous"}, "an order other than atrous"),
+        ({"split": True, "expand": 0.375}, "split: 6 inner channels are no multiple of 4 routes"),
+        ({"activation": "tanh"}, "activation\n.*'silu', 'gelu' or 'relu'"),
         ({"merge": "attention", "expand": 0.25}, "leaves 4 inner channels; this mixer needs 8"),
     ],
 )
@@ -292,6 +296,35 @@ def test_another_mixer_beside_the_first_moves_the_fingerprint():
     assert len(prints) == 4
     with pytest.raises(ValidationError, match="beside: a shift is taken from the mixer only"):
         with_mixer({"kind": "ssm"}, beside={"kind": "ssm", "shift": "omni"})
+
+
+def test_fields_of_today_move_the_fingerprint_where_they_act():
+    fields = [
+        {},
+        {"norm_at": "output"},
+        {"layer_scale": 0.1},
+        {"conv_position": True},
+        {"mixer": {"kind": "ssm", "activation": "relu"}},
+        {"mixer": {"kind": "ssm", "split": True}},
+    ]
+    prints = [with_mixer(**{"mixer": {"kind": "ssm"}, **one}).fingerprint() for one in fields]
+    assert len(set(prints)) == len(fields)
+    assert with_mixer({"kind": "ssm"}, layer_scale=1e-6).fingerprint() == prints[2]
+    assert ssm(init="random").fingerprint() == ssm(init="zero").fingerprint() == prints[0]
+    bare = {"norm": None, "ffn": None}  # without a norm it has no place
+    assert (
+        with_mixer({"kind": "ssm"}, norm_at="output", **bare).fingerprint()
+        == with_mixer({"kind": "ssm"}, **bare).fingerprint()
+    )
+    alone = ssm(order="raster")
+    assert ssm(order="raster", split=True).fingerprint() == alone.fingerprint()
+    for block, message in {
+        "norm_at": "'input' or 'output'",
+        "layer_scale": "greater than 0|valid number",
+        "conv_position": "valid boolean",
+    }.items():
+        with pytest.raises(ValidationError, match=rf"{block}\n.*({message})"):
+            with_mixer({"kind": "ssm"}, **{block: "between"})
 
 
 def test_unknown_names_and_overrides_are_refused():

@@ -8,6 +8,7 @@ import timm
 import torch
 
 from backbones import create, load_config
+from backbones.initialization import dynamics
 from backbones.official import official_names
 
 SIGMAS = 6.0  # of sampling error; about 9000 comparisons are made
@@ -210,6 +211,23 @@ def test_mambaout_starts_as_timms(size):
             assert abs(value.std(correction=0) - deviation) <= OF_DEVIATION * error, key
         else:
             assert torch.equal(value.double(), other), key
+
+
+@pytest.mark.parametrize(
+    "rule, moments",  # mean and deviation of A_log, dt_proj and dt_bias
+    [
+        ("random", [(0, 1), (0, 0.1), (0, 0.1)]),
+        ("zero", [(0, 0), (0.05, 0.1 / 12**0.5), (0.05, 0.1 / 12**0.5)]),
+    ],
+)
+def test_starts_of_vmambas_ablation(rule, moments):
+    torch.manual_seed(0)
+    made = dynamics(rule, sets=4, inner=600, rank=5, state=3)
+    assert set(made) == {"x_proj", "dt_proj", "dt_bias", "A_log", "D"}
+    for name, (mean, deviation) in zip(("A_log", "dt_proj", "dt_bias"), moments):
+        assert made[name].mean().item() == pytest.approx(mean, abs=0.02 * max(deviation, 0.5))
+        assert made[name].std().item() == pytest.approx(deviation, rel=0.05)
+    assert (made["D"] == 1).all()
 
 
 def test_a_wrong_start_is_seen():

@@ -90,6 +90,22 @@ MIXERS: dict[str, dict] = {
         "shared": True,
         "proj_bias": True,
     },
+    "cross_split": {
+        "kind": "ssm",
+        "order": "cross",
+        "split": True,
+        "gate": "scan",
+        "activation": "gelu",
+        "init": "random",
+        "shift": SHIFT,
+    },
+    "quadtree_official_split": {
+        "kind": "ssm",
+        "order": "quadtree_official",
+        "split": True,
+        "shared": True,
+        "init": "zero",
+    },
     "atrous": {"kind": "ssm", "order": "atrous", "gate": "scan"},
     "quadtree": {"kind": "ssm", "order": "quadtree", "shift": SHIFT},
     "quadtree_deep": {
@@ -137,4 +153,6 @@ def models() -> dict[str, BackboneConfig]:
     others |= {kind: {"kind": "ssm", "order": kind} for kind in registry.ORDERS.places}
     out |= {f"registered:{kind}": with_mixer(others[kind]) for kind in others.keys() - named}
     out["block:post_conv"] = with_mixer(gated, post_conv=True)
+    out["block:conv_position"] = with_mixer({"kind": "ssm"}, conv_position=True, layer_scale=0.5)
+    out["block:norm_at"] = with_mixer(gated, norm_at="output", beside="local_conv", layer_scale=0.1)
     return out

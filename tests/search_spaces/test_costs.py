@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from small_spaces import rng, seeds, space
 
 from backbones import cost, list_presets, load_config
+from backbones.config import BackboneConfig
 from backbones.errors import ConfigError
 from search_spaces import Band, UnreachableError, fit_widths, list_spaces
 from search_spaces.costs import WidthCosts
@@ -37,6 +38,23 @@ def test_costs_of_samples_are_exact(name, seed, width, convention):
     widths = [8 * (width + i * i) for i in range(len(config.stages))]
     found = cost(config, 224, convention, widths=widths)
     assert WidthCosts(config, 224, convention)(widths) == (found.params, found.flops)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [{"layer_scale": 0.1}, {"conv_position": True}, {"mixer": {"kind": "ssm", "split": True}}],
+    ids=str,
+)
+@pytest.mark.parametrize("widths", [(64, 128), (72, 184)])
+def test_costs_of_block_fields_are_exact(block, widths):
+    stages = [
+        {"width": 16, "depth": 3, "pattern": "a"},
+        {"width": 16, "depth": 2, "pattern": "a", "downsample": "conv3x3"},
+    ]
+    net = {"blocks": {"a": {"ffn": {}, **block}}, "stages": stages}
+    config = BackboneConfig.model_validate(net)
+    found = cost(config, 64, widths=widths)
+    assert WidthCosts(config, 64, "fvcore")(widths) == (found.params, found.flops)
 
 
 def widths_or_error(fit, *args, **kwargs):
