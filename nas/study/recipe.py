@@ -111,6 +111,8 @@ class Recipe(Part):
         if self.score not in known:
             what = "several tasks are" if self.also else f"task {self.task} is"
             raise ValueError(f"score {self.score}: {what} scored by {' or '.join(known)}")
+        if [part.task for part in self.parts].count("classify") > 1:
+            raise ValueError("two tasks classify, and a network has one classifier; keep one")
         self._check_tokens()
         return self
 

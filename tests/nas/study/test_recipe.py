@@ -32,7 +32,7 @@ def test_fingerprints_of_stored_studies_stay():
         assert recipe.fingerprint() == fingerprint
         row = {k: v for k, v in recipe.to_dict().items() if k not in later}
         assert Recipe.model_validate(row) == recipe
-    used = [{"task": "dense"}, {"density": 0.3}, {"mask_share": 0.5}, {"also": [{}]}]
+    used = [{"task": "dense"}, {"density": 0.3}, {"mask_share": 0.5}, {"also": [{"task": "dense"}]}]
     made = {Recipe(**{"score": "skill", **fields}).fingerprint() for fields in used}
     assert len(made | {Recipe(score="skill").fingerprint()}) == 5
 

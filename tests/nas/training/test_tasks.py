@@ -185,6 +185,7 @@ BAD = [
     ("task: reconstruct\nscore: top1", "score top1: task reconstruct is scored by skill"),
     ("also: [{task: dense}]\nscore: top1", "score top1: several tasks are scored by skill"),
     ("task: reconstruct\nmask_shape: blocks\nimage_size: 16", "hides all of a grid of 4"),
+    ("also: [{dataset: digits}]", "two tasks classify.*keep one"),
     ("task: rank", "classify.*dense.*reconstruct"),
     ("also: [{tusk: dense}]", "tusk"),
 ]
