@@ -28,7 +28,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -189,8 +189,8 @@ def overhead(trials: int = 60, rounds: int = 5) -> None:
         for turn in range(rounds):
             for name, one in opened.items():
                 wanted = 10 + (turn + 1) * trials
-                one.store.write(lambda s, o=one, n=wanted: runs.set_trials(s, o.id, n))
-                work = driver(replace(one, settings=replace(one.settings, trials=wanted)))
+                one.want(wanted)
+                work = driver(one)
                 cpu, wall = time.process_time(), time.perf_counter()
                 InlineExecutor(no_training).execute(work)
                 whole.setdefault(name, []).append((time.perf_counter() - wall) / trials)
@@ -526,8 +526,11 @@ def keep(part: str, load: float) -> None:
     report = json.loads(path.read_text()) if path.exists() else {}
     report[part] = {
         "date": now.isoformat(timespec="seconds"),
+        "device": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "load_before": load,
+        "load_after": round(os.getloadavg()[0], 1),
+        "shared": load > 0.5,  # others used the machine as well: times are upper bounds
         "versions": {
             "python": platform.python_version(),
             **{name: metadata.version(name) for name in ("optuna", "sqlalchemy", "ray")},
