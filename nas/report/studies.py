@@ -97,21 +97,31 @@ def summary_view(summary: dict[str, Any]) -> RenderableType:
     for cost, rows in summary["pareto"].items():
         line = "  ".join(f"trial {r['trial']} {percent(r['score'])}" for r in rows)
         parts.append(Text(f"Pareto front, top-1 against {cost}: {line or 'empty'}"))
-    said = [verdict(summary), *unlearned(summary)]
-    if summary["verdict"] is not None:
-        said = confirmed(Verdict.model_validate(summary["verdict"]))
-    parts += [Text(), *said, *warnings(study["recipe"])]
+    parts += [Text(), *findings(summary), verdict(summary)]
+    parts += [*unlearned(summary), *warnings(study["recipe"])]
     return Group(*parts)
 
 
-def confirmed(verdict: Verdict) -> list[Text]:
-    """Say what a confirmation found, the last word in bold."""
-    *lines, headline = sentences(verdict)
-    return [*(Text(line) for line in lines), Text(headline, "bold")]
+def findings(summary: dict[str, Any]) -> list[Text]:
+    """Say what a confirmation found, and the command that would find more."""
+    if summary["verdict"] is None:
+        return []
+    found = Verdict.model_validate(summary["verdict"])
+    lines = sentences(found)[:-1]
+    wanted = [c.more_seeds for c in found.against_baselines() if c.word == "not distinguishable"]
+    if wanted:
+        # Where no number of seeds decides, twice as many at least narrow the interval.
+        more = max([n for n in wanted if n is not None], default=found.seeds)
+        asked = f"{summary['confirmation']['finalists']}x{found.seeds + more}"
+        name = summary["study"]["study"]
+        lines.append(f"for more power: {invoked_as()} confirm {name} --confirm {asked}")
+    return [Text(line) for line in lines]
 
 
 def verdict(summary: dict[str, Any]) -> Text:
     """Say whether the search beat the published designs under the same proxy and budget."""
+    if summary["verdict"] is not None:
+        return Text(sentences(Verdict.model_validate(summary["verdict"]))[-1], "bold")
     best = summary["best"]
     baselines = [b for b in summary["baselines"] if b["score"] is not None and b["learned"]]
     if best is None:
@@ -123,7 +133,8 @@ def verdict(summary: dict[str, Any]) -> Text:
     gap = 100 * (best["score"] - top["score"])
     return Text(
         f"{said}; {len(summary['beats'])} of {len(baselines)} published designs are below it "
-        f"({gap:+.2f} points to the best of them, {top['label']})",
+        f"({gap:+.2f} points to the best of them, {top['label']}), by one run each; "
+        f"`{invoked_as()} confirm {summary['study']['study']}` says what of it holds",
         "bold",
     )
 

@@ -13,7 +13,7 @@ from nas.errors import StudyError
 from nas.evidence.effects import Sample, analyze
 from nas.evidence.findings import Analysis
 from nas.evidence.reliability import Reliability, load_reliability
-from nas.report.studies import unlearned, verdict, warnings
+from nas.report.studies import findings, unlearned, verdict, warnings
 from nas.report.text import INSTALLED
 from nas.store import queries
 from nas.study.attempts import ENDED, RUNNING, WAITING
@@ -41,7 +41,8 @@ class Facts:
     study, baselines, leaders: as `nas.store.queries.summary` gives them. trials: all candidates
     and baselines. winner: the best candidate in full, None without a score. reliability: of the
     recipe, None where it was not measured. effects: of the choices, None where there are too few
-    designs. state: empty, running, failed or scored, and in words.
+    designs. findings: of a confirmation, a line each. state: empty, running, failed or scored,
+    and in words.
     """
 
     study: dict[str, Any]
@@ -55,6 +56,7 @@ class Facts:
     state: str
     said: str
     verdict: str
+    findings: list[str]
     cautions: list[str]
 
     @property
@@ -89,6 +91,7 @@ def gather(study: str, storage: str) -> Facts:
         state=state,
         said=said,
         verdict=verdict(summary).plain,
+        findings=[text.plain for text in findings(summary)],
         cautions=[text.plain for text in cautions],
     )
 

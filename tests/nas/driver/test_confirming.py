@@ -214,3 +214,15 @@ def test_killed_confirmation_comes_to_the_same_verdict(sqlite_url, tmp_path, epo
     rows = rows_of(study)
     assert len({(row.fingerprint, row.seed_index) for row in rows}) == len(rows)
     assert {row.state for row in rows} == {"complete"}
+
+
+def test_summary_ends_with_the_verdict_and_the_command_for_more_power(sqlite_url):
+    from nas.report.studies import findings, verdict
+
+    finish(study_of(sqlite_url, asked=Confirmation(finalists=2, seeds=2)), FakeProxy(noise=0.5))
+    summary = queries.summary("s", sqlite_url)
+    lines = [text.plain for text in findings(summary)]
+    assert lines[-1].startswith("for more power: ")
+    again = parse_confirmation(lines[-1].rsplit(" ", 1)[1])
+    assert again is not None and again.finalists == 2 and again.seeds > 2
+    assert verdict(summary).plain.startswith("the search did not beat the published designs")
