@@ -101,6 +101,9 @@ class Machines:
         float | None,
         typer.Option(min=0, help="What checkpoints may take together.", rich_help_panel=_MACHINES),
     ] = None
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Print lines only: no bars, no charts.")
+    ] = False
 
     def place(self) -> dict[str, Any]:
         """Return what was stated of a `nas.study.place.Place`; None is not stated."""

@@ -119,7 +119,8 @@ def search(
     settings = wanted.settings(place)
     executor = machines.choose(settings, place.device)
     asked = parse_confirmation(wanted.confirm)
-    _run(start(study, storage, settings, place, confirmation=asked), storage, executor, export)
+    opened = start(study, storage, settings, place, confirmation=asked)
+    _run(opened, storage, executor, export, plain=machines.plain)
 
 
 @app.command(rich_help_panel=STUDY_ROOM)
@@ -140,7 +141,7 @@ def resume(
 
     opened = open_study(study, storage, place=Place.of(**machines.place()), check_data=True)
     executor = machines.choose(opened.settings, opened.place.device)
-    _run(opened, storage, executor, export, trials)
+    _run(opened, storage, executor, export, trials, plain=machines.plain)
 
 
 @app.command(rich_help_panel=STUDY_ROOM)
@@ -179,7 +180,7 @@ def confirm(
     opened = open_study(study, storage, place=Place.of(**machines.place()), check_data=True)
     executor = machines.choose(opened.settings, opened.place.device)
     opened.confirm(asked)
-    _run(opened, storage, executor, export)
+    _run(opened, storage, executor, export, plain=machines.plain)
 
 
 def _run(
@@ -188,6 +189,8 @@ def _run(
     executor: Executor,
     export: Path | None,
     trials: int | None = None,
+    *,
+    plain: bool,
 ) -> None:
     """Run a study, then print its best design, its baselines and the exported file.
 
@@ -201,7 +204,7 @@ def _run(
     from nas.store import queries
 
     try:
-        with Live(console) as live:
+        with Live(console, plain=plain) as live:
             finished = run(study, executor, live, trials=trials)
     finally:
         study.close()

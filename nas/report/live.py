@@ -1,10 +1,13 @@
-"""A search as it runs: bars where there is a terminal, a line per trial everywhere."""
+"""A search as it runs: bars and charts where there is a terminal, a line per trial everywhere."""
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live as Screen
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -13,6 +16,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from nas.driver.progress import (
     Confirming,
@@ -27,14 +31,20 @@ from nas.driver.progress import (
     TrialStarted,
     Waiting,
 )
-from nas.report.text import giga, mega, percent
+from nas.report.charts import front, rise
+from nas.report.text import duration, giga, mega, percent
 from nas.study.outcomes import Outcome
+from nas.study.proposals import SEARCHED
 
 
 class Live:
-    """Shows the events of a running study; a context manager around its run."""
+    """Shows the events of a running study; a context manager around its run.
 
-    def __init__(self, console: Console) -> None:
+    plain: lines only, as without a terminal. The lines are the same either way: what stands below
+    them, bars and charts of the best so far and of score against FLOPs, is gone in the end.
+    """
+
+    def __init__(self, console: Console, *, plain: bool = False) -> None:
         self.console = console
         self.bars = Progress(
             TextColumn("{task.description}"),
@@ -43,14 +53,25 @@ class Live:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
             console=console,
-            transient=True,
         )
         self.study: TaskID | None = None
         self.trials: dict[int, TaskID] = {}
         self.names: dict[int, str] = {}
+        self.flops: dict[int, int] = {}
+        self.scores: list[tuple[int, float]] = []  # FLOPs and score, in the order they ended
+        self.failed: Counter[str] = Counter()
+        self.ended = 0
+        self.began = time.monotonic()
+        shown = console.is_terminal and not plain
+        self.screen = (
+            Screen(console=console, get_renderable=self.view, transient=True, refresh_per_second=4)
+            if shown
+            else None
+        )
 
     def __enter__(self) -> Live:
-        self.bars.start()
+        if self.screen is not None:
+            self.screen.start()
         return self
 
     def __exit__(
@@ -59,7 +80,21 @@ class Live:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.bars.stop()
+        if self.screen is not None:
+            self.screen.stop()
+
+    def view(self) -> RenderableType:
+        """Return what stands below the lines."""
+        parts: list[RenderableType] = [self.bars]
+        if self.scores:
+            scores = [score for _, score in self.scores]
+            said = f"best so far {rise(scores)}  top-1 against FLOPs {front(self.scores)}"
+            parts.append(Text(said))
+        if self.ended:
+            pace = (time.monotonic() - self.began) / self.ended
+            failures = ", ".join(f"{n} {kind}" for kind, n in list(self.failed.items()))
+            parts.append(Text(f"{duration(pace)} a trial; failed: {failures or 'none'}"))
+        return Group(*parts)
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
@@ -90,7 +125,7 @@ class Live:
                 self._say(event.text)
 
     def _say(self, line: str) -> None:
-        self.bars.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _begin(self, event: StudyStarted) -> None:
         verb = "continuing" if event.continued else "study"
@@ -100,12 +135,14 @@ class Live:
             f"{event.baselines} published designs as baselines"
         )
         self.study = self.bars.add_task(
-            "study", total=event.trials, completed=event.done, note="no score yet"
+            "exploring", total=event.trials, completed=event.done, note="no score yet"
         )
 
     def _confirming(self, event: Confirming) -> None:
         many = f"{len(event.names)} designs with {event.seeds} fresh seeds each, on the test split"
         self._say(f"confirming {many}: {', '.join(event.names)}")
+        if self.study is not None:
+            self.bars.update(self.study, description="confirming")
         if event.left_out:
             self._say(
                 f"{event.left_out} more candidates may be as good by their one run; "
@@ -122,6 +159,7 @@ class Live:
         name = f"{event.label} ({event.role})" if event.label else event.kind
         self.names[event.trial] = f"{name:<30} {giga(event.flops)} FLOPs {mega(event.params):>7}"
         again = f" (attempt {event.attempt})" if event.attempt > 1 else ""
+        self.flops[event.trial] = event.flops
         self.trials[event.trial] = self.bars.add_task(
             f"trial {event.trial} {name}{again}", total=event.epochs, note=""
         )
@@ -138,6 +176,13 @@ class Live:
     def _finished(self, event: TrialFinished) -> None:
         self._drop(event.trial)
         what = self.names.pop(event.trial, "")
+        flops = self.flops.pop(event.trial, 0)
+        self.ended += 1
+        searched = event.role in SEARCHED and event.outcome is Outcome.COMPLETE
+        if searched and event.score is not None:
+            self.scores.append((flops, event.score))
+        if event.outcome not in (Outcome.COMPLETE, Outcome.PRUNED):
+            self.failed[event.outcome.value] += 1
         if event.outcome is Outcome.COMPLETE:
             result = f"{percent(event.score)}  {event.seconds or 0:5.1f} s"
         else:
