@@ -219,10 +219,22 @@ def test_killed_confirmation_comes_to_the_same_verdict(sqlite_url, tmp_path, epo
 def test_summary_ends_with_the_verdict_and_the_command_for_more_power(sqlite_url):
     from nas.report.studies import findings, verdict
 
-    finish(study_of(sqlite_url, asked=Confirmation(finalists=2, seeds=2)), FakeProxy(noise=0.5))
+    finish(study_of(sqlite_url, asked=Confirmation(finalists=2, seeds=2)), Alike())
     summary = queries.summary("s", sqlite_url)
     lines = [text.plain for text in findings(summary)]
     assert lines[-1].startswith("for more power: ")
     again = parse_confirmation(lines[-1].rsplit(" ", 1)[1])
     assert again is not None and again.finalists == 2 and again.seeds > 2
     assert verdict(summary).plain.startswith("the search did not beat the published designs")
+
+
+class Alike(FakeProxy):
+    """All designs are equally good; their scores differ by noise."""
+
+    def __call__(self, config, recipe, **facts):
+        from dataclasses import replace
+        from random import Random
+
+        done = super().__call__(config, recipe, **facts)
+        drawn = Random(f"{config.fingerprint()}/{facts['seed']}").gauss(0.5, 0.02)
+        return replace(done, score=drawn)
