@@ -284,7 +284,7 @@ def _timed(setting: Setting) -> tuple[str, int, Rates, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sims", type=int, default=5000)
-    parser.add_argument("--only", default="", help="settings whose name contains this")
+    parser.add_argument("--only", default="", help="settings whose name contains this; merged")
     parser.add_argument("--workers", type=int, default=1)
     args = parser.parse_args()
     chosen = [s for s in settings(args.sims) if args.only in s[0]]
@@ -294,9 +294,12 @@ def main() -> None:
             said = "  ".join(f"{k} {v:g}" for k, v in rates.items())
             print(f"{name}: {said}  ({seconds:.0f} s)", flush=True)
             rows.append({"setting": name, "simulations": sims, "cpu_seconds": seconds, **rates})
-    if not args.only and args.sims >= 5000:
+    if args.sims >= 5000:
         out = RESULTS / f"verdict_simulation_{datetime.date.today().isoformat()}.json"
-        out.write_text(json.dumps({"schema": 1, "settings": rows}, indent=1) + "\n")
+        known = json.loads(out.read_text())["settings"] if out.exists() else []
+        by_name = {row["setting"]: row for row in known + rows}
+        kept = [by_name[name] for name, _, _ in settings(1) if name in by_name]
+        out.write_text(json.dumps({"schema": 1, "settings": kept}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,9 @@ from nas.evidence.words import Unit
 
 ERROR = 1 - LEVEL
 FIRST_LOOK = 3
+# Few levels and many looks: a noisy level does more harm than in a confirmation, and setting it
+# apart sooner costs no power that simulations show.
+APART = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ def decide(
     if len(levels) < 2:
         raise StudyError(f"choice {choice!r}: fewer than two levels are left without a failed run")
     controls = [d for d in scores.designs if d.role == "control" and d.name not in bad]
-    fitted = fit(scores.only([d.name for d in (*levels, *controls)]))
+    fitted = fit(scores.only([d.name for d in (*levels, *controls)]), APART)
     part = restrict(fitted, [d.name for d in levels])
     order = [part.designs[i].name for i in np.argsort(-part.means, kind="stable")]
     family = Family("pairs", len(levels))

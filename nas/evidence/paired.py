@@ -157,10 +157,11 @@ class Fit:
         return float(self.free.max())
 
 
-def fit(scores: Scores) -> Fit:
+def fit(scores: Scores, apart: float = APART) -> Fit:
     """Fit score = design + seed + noise by least squares; missing runs are allowed.
 
-    Designs are compared through the seeds that they share, directly or over others.
+    apart: level at which a design counts as noisier than the others. Designs are compared through
+    the seeds that they share, directly or over others.
     Raises: StudyError where a design has no score, where the table falls apart into designs
     that share no seed, or where nothing is left to tell the noise from.
     """
@@ -184,7 +185,7 @@ def fit(scores: Scores) -> Fit:
     count = len(scores.designs)
     sums = np.bincount(of, squares, count).astype(float)
     free = np.bincount(of, 1 - np.diag(solved.fitted), count).astype(float)
-    variances, moderated = moderate(sums, free, float(df))
+    variances, moderated = moderate(sums, free, float(df), apart)
     return Fit(
         designs=scores.designs,
         means=solved.weights @ y,
@@ -235,7 +236,7 @@ def _solve(mask: bytes, designs: int, seeds: int) -> _Solution:
     return _Solution(average @ inverse, x @ inverse, rank, rank == x.shape[1] - 1)
 
 
-def moderate(sums: Floats, free: Floats, df: float) -> tuple[Floats, Floats]:
+def moderate(sums: Floats, free: Floats, df: float, apart: float = APART) -> tuple[Floats, Floats]:
     """Return each design's variance drawn toward the pooled one, and its degrees of freedom.
 
     Shapes: all (designs,); sums of squared residuals and their degrees of freedom, free.
@@ -261,10 +262,9 @@ def moderate(sums: Floats, free: Floats, df: float) -> tuple[Floats, Floats]:
         variances = (prior * pooled + free * own) / (prior + free)
         degrees = np.full(len(sums), min(prior + float(np.median(free)), df))
     rest = np.maximum((sums.sum() - sums) / np.maximum(df - free, 1e-12), 1e-300)
-    apart = usable & (
-        fdtrc(np.maximum(free, 1e-6), np.maximum(df - free, 1e-6), own / rest) < APART
-    )
-    return np.where(apart, own, variances), np.where(apart, np.minimum(free, degrees), degrees)
+    tail = fdtrc(np.maximum(free, 1e-6), np.maximum(df - free, 1e-6), own / rest)
+    noisy = usable & (tail < apart)
+    return np.where(noisy, own, variances), np.where(noisy, np.minimum(free, degrees), degrees)
 
 
 def _trigamma_inverse(value: float) -> float:
