@@ -71,7 +71,7 @@ def made_up(trials: int, distinct: int = 200) -> Facts:
         study=study, trials=many, leaders=many[:20], baselines=[],
         pareto={"flops": [best], "params": [best]}, winner=winner,
         reliability=load_reliability(), effects=None, state="scored", said="", verdict="",
-        cautions=[],
+        findings=[], confirmed=None, cautions=[],
     )  # fmt: skip
 
 

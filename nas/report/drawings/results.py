@@ -7,6 +7,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from nas.evidence.findings import Analysis
+from nas.evidence.verdict import Verdict
 from nas.evidence.words import plural
 from nas.report.drawings.style import COLORS, FAINT, INK, PAPER, new_figure, plain_text
 
@@ -121,6 +122,25 @@ def effects_figure(analysis: Analysis) -> Figure:
     usual = median(level.high - level.low for level in levels)
     reach = 120 * (max(abs(level.estimate) for level in levels) + usual / 2)
     axis.set(xlim=(-reach, reach), ylim=(place - 0.3, -0.7))
+    return figure
+
+
+@plain_text
+def verdict_figure(verdict: Verdict) -> Figure:
+    """Draw the intervals of the leader's differences from the designs it was compared with."""
+    percent = verdict.unit == "percent"
+    scale = 100.0 if percent else 1.0
+    figure = new_figure(_SIZE[0], 1.1 + 0.32 * len(verdict.comparisons))
+    what = f"{verdict.leader} minus the other" + (", points" if percent else "")
+    axis = _axis(figure, f"{what} ({100 * verdict.level:.0f} % intervals)", "")
+    axis.axvline(0, color=FAINT, lw=0.8)
+    for place, pair in enumerate(verdict.comparisons):
+        color = FAINT if pair.word == "not distinguishable" else COLORS[0]
+        axis.plot([scale * pair.low, scale * pair.high], [place, place], color=color, lw=1.6)
+        axis.plot(scale * pair.estimate, place, "o", ms=6, color=color)
+    names = [f"{pair.other}: {pair.word}" for pair in verdict.comparisons]
+    axis.set_yticks(range(len(names)), names, fontsize=8.5, color=INK)
+    axis.set_ylim(len(names) - 0.5, -0.5)
     return figure
 
 

@@ -13,6 +13,7 @@ from nas.errors import StudyError
 from nas.evidence.effects import Sample, analyze
 from nas.evidence.findings import Analysis
 from nas.evidence.reliability import Reliability, load_reliability
+from nas.evidence.verdict import Verdict
 from nas.report.studies import findings, unlearned, verdict, warnings
 from nas.report.text import INSTALLED
 from nas.store import queries
@@ -41,7 +42,8 @@ class Facts:
     study, baselines, leaders: as `nas.store.queries.summary` gives them. trials: all candidates
     and baselines. winner: the best candidate in full, None without a score. reliability: of the
     recipe, None where it was not measured. effects: of the choices, None where there are too few
-    designs. findings: of a confirmation, a line each. state: empty, running, failed or scored,
+    designs. confirmed: the verdict of a confirmation, None without one; findings: it in words, a
+    line each. state: empty, running, failed or scored,
     and in words.
     """
 
@@ -57,6 +59,7 @@ class Facts:
     said: str
     verdict: str
     findings: list[str]
+    confirmed: Verdict | None
     cautions: list[str]
 
     @property
@@ -78,6 +81,7 @@ def gather(study: str, storage: str) -> Facts:
     recipe = summary["study"]["recipe"]
     if measured and measured.recipe_fingerprint != Recipe.model_validate(recipe).fingerprint():
         measured = None
+    stored = summary["verdict"]
     cautions = [*unlearned(summary), *warnings(recipe)]
     return Facts(
         study=summary["study"],
@@ -91,6 +95,7 @@ def gather(study: str, storage: str) -> Facts:
         state=state,
         said=said,
         verdict=verdict(summary).plain,
+        confirmed=None if stored is None else Verdict.model_validate(stored),
         findings=[text.plain for text in findings(summary)],
         cautions=[text.plain for text in cautions],
     )

@@ -17,7 +17,14 @@ from backbones.config import BackboneConfig
 from nas.errors import StudyError
 from nas.evidence.findings import Analysis, analysis_sentences
 from nas.report.html.facts import Facts, as_yaml, best_so_far, columns, gather, search_command
-from nas.report.html.pictures import design_pictures, effects_picture, figure_words, result_pictures
+from nas.report.html.pictures import (
+    Picture,
+    design_pictures,
+    effects_picture,
+    figure_words,
+    result_pictures,
+    verdict_picture,
+)
 from nas.report.text import INSTALLED, duration, giga, mega, percent
 from nas.store.urls import parse_url, shown
 from nas.training.environment import version_of
@@ -79,6 +86,7 @@ def render(facts: Facts, database: str) -> str:
         heads=HEADS,
         leaders=[_row(t) for t in facts.leaders],
         baselines=[_row(t) for t in facts.baselines],
+        confirmed=None if facts.confirmed is None else _shown(verdict_picture(facts.confirmed)),
         effects=None if facts.effects is None else _effects(facts.effects),
         winner=None if winner is None else _winner(winner),
         reliability_said=facts.cautions[-1] if measured is None else _measured(facts),
@@ -159,9 +167,8 @@ def _winner(trial: dict[str, Any]) -> dict[str, Any]:
         "said": f"{percent(trial['score'])} top-1 under the proxy; {giga(trial['flops'])} FLOPs "
         f"({trial['convention']}, {trial['image_size']} px), {mega(trial['params'])} parameters; "
         f"fingerprint {trial['fingerprint']}",
-        "picture": first.inline(),
-        "alternative": first.alternative,
-        "orders": [{"picture": p.inline(), "alternative": p.alternative} for p in rest],
+        **_shown(first),
+        "orders": [_shown(picture) for picture in rest],
         "stages": [
             (name, mega(params), giga(flops), percent(flops / counted.flops, 1))
             for name, (params, flops) in counted.by_stage.items()
@@ -171,14 +178,16 @@ def _winner(trial: dict[str, Any]) -> dict[str, Any]:
 
 
 def _effects(effects: Analysis) -> dict[str, Any]:
-    picture = effects_picture(effects)
     return {
-        "picture": picture.inline(),
-        "alternative": picture.alternative,
+        **_shown(effects_picture(effects)),
         "sentences": analysis_sentences(effects),
         "designs": effects.designs,
         "adjusted": all(factor.adjusted for factor in effects.factors),
     }
+
+
+def _shown(picture: Picture) -> dict[str, str]:
+    return {"picture": picture.inline(), "alternative": picture.alternative}
 
 
 def _measured(facts: Facts) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from backbones.config import BackboneConfig, resolve_blocks
 from backbones.orders.base import ScanOrder
 from nas.evidence.findings import Analysis, analysis_sentences
+from nas.evidence.verdict import Verdict, sentences
 from nas.report.drawings.architectures import (
     architecture_alternative,
     architecture_figure,
@@ -27,6 +28,7 @@ from nas.report.drawings.results import (
     course_figure,
     effects_figure,
     outcomes_figure,
+    verdict_figure,
 )
 from nas.report.drawings.style import save, svg
 from nas.report.html.facts import Facts, best_so_far
@@ -96,6 +98,8 @@ def result_pictures(facts: Facts) -> list[Picture]:
         return []
     said = figure_words(facts)
     pictures = [Picture("outcomes", outcomes_figure(facts.trials), said["outcomes"])]
+    if facts.confirmed is not None:
+        pictures.append(verdict_picture(facts.confirmed))
     if facts.scored:
         for cost in COSTS:
             figure = cloud_figure(facts.scored, facts.pareto[cost], cost)
@@ -111,6 +115,11 @@ def result_pictures(facts: Facts) -> list[Picture]:
 def effects_picture(effects: Analysis) -> Picture:
     """Return what the choices do to the score."""
     return Picture("effects", effects_figure(effects), " ".join(analysis_sentences(effects)))
+
+
+def verdict_picture(verdict: Verdict) -> Picture:
+    """Return how the confirmed leader differs from the others, with intervals."""
+    return Picture("verdict", verdict_figure(verdict), " ".join(sentences(verdict)))
 
 
 def figure_words(facts: Facts) -> dict[str, str]:

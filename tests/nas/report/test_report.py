@@ -13,8 +13,9 @@ from nas.commands.search import Wanted
 from nas.driver.running import run
 from nas.errors import StudyError
 from nas.evidence.reliability import load_reliability
+from nas.evidence.verdict import Comparison, Contender, Verdict
 from nas.executors.inline import InlineExecutor
-from nas.report.drawings.results import effects_figure
+from nas.report.drawings.results import effects_figure, verdict_figure
 from nas.report.html.facts import best_so_far, columns, gather, search_command
 from nas.report.html.page import render, write_report
 from nas.report.html.pictures import figure_words, result_pictures
@@ -30,12 +31,13 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.tags, self.addresses, self.scripts, self.text = [], [], {}, []
-        self.handlers, self.open = [], None
+        self.handlers, self.alternatives, self.open = [], [], None
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
         self.addresses += [v for k, v in attributes if k in ("src", "href", "action", "data")]
+        self.alternatives += [v for k, v in attributes if k == "alt"]
         self.handlers += [v for k, v in attributes if k.startswith("on")]
         self.open = dict(attributes).get("id", "code") if tag == "script" else None
 
@@ -224,3 +226,30 @@ def test_effects_of_choices_are_shown_with_intervals_once_there_are_designs_enou
     drawn = [line.get_xdata() for line in axis.lines if len(line.get_xdata()) == 2][1]
     level = strongest.levels[0]
     assert list(drawn) == [100 * level.low, 100 * level.high]
+
+
+def test_verdict_of_a_confirmation_is_drawn_with_its_intervals(scored):
+    pair = {"estimate": 0.021, "low": 0.004, "high": 0.038, "detectable": 0.02, "within": 0.03}
+    verdict = Verdict(
+        unit="percent",
+        split="test",
+        seeds=5,
+        noise=0.02,
+        df=8.0,
+        level=0.95,
+        leader="trial 4",
+        comparisons=(Comparison(design="trial 4", other=HOSTILE, word="better", **pair),),
+        chosen="trial 4",
+        contenders=(
+            Contender(name="trial 4", role="candidate", mean=0.8, runs=5, may_be_best=True),
+            Contender(name=HOSTILE, role="baseline", mean=0.78, runs=5, may_be_best=False),
+        ),
+    )
+    page = Page(render(replace(scored, confirmed=verdict), "x"))
+    assert page.tags.count("script") == 3
+    assert page.tags.count("img") == Page(render(scored, "x")).tags.count("img") + 1
+    said = next(text for text in page.alternatives if "+2.10 points" in text)
+    assert "95 % interval +0.40 to +3.80" in said
+    (axis,) = verdict_figure(verdict).axes
+    ends = [line.get_xdata() for line in axis.lines][1]
+    assert list(ends) == pytest.approx([0.4, 3.8])
