@@ -33,6 +33,7 @@ from nas.store.session import Store, engine_options, prepare
 from nas.store.tables import Run
 from nas.study.attempts import ENDED
 from nas.study.outcomes import Outcome
+from nas.study.proposals import SEARCH
 from nas.study.settings import OBJECTIVES, Settings
 
 # How old the copy may grow while a driver works, and how long a driver that ends waits for another
@@ -42,6 +43,13 @@ _BATCH = 100
 _TABLE_TRIES = 10
 _STATES = {o.value: TrialState.FAIL for o in Outcome}
 _STATES |= {Outcome.COMPLETE.value: TrialState.COMPLETE, Outcome.PRUNED.value: TrialState.PRUNED}
+
+
+def _state(run: Run) -> TrialState:
+    """Return the state in which a trial shows a run; a confirmation is never Optuna's best."""
+    state = _STATES.get(run.state, TrialState.RUNNING)
+    aside = run.stage != SEARCH and state is TrialState.COMPLETE
+    return TrialState.PRUNED if aside else state
 
 
 class Copier:
@@ -158,19 +166,19 @@ class _Pass:
         trial = self.storage.get_trial(trial_id)
         if trial.user_attrs.get("fingerprint") != run.fingerprint:
             raise _Spoilt(f"trial {run.trial_number} of Optuna's study {self.name!r} is not ours")
-        if run.state not in ENDED or trial.state is _STATES[run.state]:
+        if run.state not in ENDED or trial.state is _state(run):
             return
         if trial.state.is_finished():  # it was put back since, and has ended otherwise
             raise _Spoilt(f"trial {run.trial_number} of Optuna's study {self.name!r} is outdated")
         if run.state != Outcome.COMPLETE.value:
             self.storage.set_trial_user_attr(trial_id, "outcome", run.state)
-        state = _STATES[run.state]
+        state = _state(run)
         values = None if state is TrialState.FAIL else run.objectives
         self.storage.set_trial_state_values(trial_id, state, values)
 
     def _shown(self, run: Run, flops: int, params: int) -> FrozenTrial:
         """Return the trial that shows a run."""
-        state = _STATES.get(run.state, TrialState.RUNNING)
+        state = _state(run)
         attrs = {
             "fingerprint": run.fingerprint,
             "flops": flops,

@@ -88,6 +88,8 @@ class Planner:
         self.replays_in_a_row = 0
         self._shared: dict[tuple[str, ...], dict[str, BaseDistribution]] = {}
         self._unended: dict[int, str] = {}
+        # What a failure is told as: a score may be negative, and none shall be below it.
+        self._worst = 0.0
 
     @property
     def known(self) -> int:
@@ -273,9 +275,10 @@ class Planner:
         values: list[float] | None = None
         if entry.state in _WORST:
             # Only the first objective is measured; a failure is no worse in the others.
-            values = [0.0, *(entry.objectives or [0.0] * len(self.history.directions))[1:]]
+            values = [self._worst, *(entry.objectives or [0.0] * len(self.history.directions))[1:]]
         elif state in (TrialState.COMPLETE, TrialState.PRUNED):
             values = entry.objectives
+            self._worst = min(self._worst, *(values or [0.0])[:1])
         single = values is not None and len(values) == 1
         steps = {}
         if state is TrialState.PRUNED and values and single:

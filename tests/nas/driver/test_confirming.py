@@ -238,3 +238,13 @@ class Alike(FakeProxy):
         done = super().__call__(config, recipe, **facts)
         drawn = Random(f"{config.fingerprint()}/{facts['seed']}").gauss(0.5, 0.02)
         return replace(done, score=drawn)
+
+
+def test_best_trial_of_optunas_copy_is_one_of_the_search(sqlite_url):
+    import optuna
+
+    study = study_of(sqlite_url)
+    finish(study)
+    copied = optuna.load_study(study_name="s", storage=sqlite_url)
+    trained = {row.trial_number for row in rows_of(study)}
+    assert trained <= {t.number for t in copied.trials} and copied.best_trial.number not in trained
