@@ -125,6 +125,7 @@ class Confirming:
                 split=SPLIT,
                 dropped=dropped,
                 not_represented=chosen.not_represented,
+                level=chosen.level,
             )
         except StudyError as error:
             access.progress(Notice(f"no verdict: {error}"))

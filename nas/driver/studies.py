@@ -77,9 +77,7 @@ class Study:
             if runs.wanted(session, self.id) == trials:
                 return
             runs.set_trials(session, self.id, trials)
-            if (held := confirmations.read(session, self.id)) is not None:
-                # Other candidates, other finalists.
-                confirmations.ask(session, self.id, held.asked())
+            confirmations.ask_again(session, self.id)
 
         self.store.write(change)
 

@@ -29,7 +29,22 @@ def read(session: Session, study_id: int) -> Confirmation | None:
 
 def ask(session: Session, study_id: int, asked: Confirmation | None) -> None:
     """Ask for a confirmation, or for none; the verdict on another one goes."""
+    lock_study(session, study_id)
+    held = read(session, study_id)
+    if held is not None and asked is not None:
+        looks = held.looks + bool(held.entrants)
+        if held.asked() == asked.model_copy(update={"looks": held.looks}):
+            return
+        asked = asked.model_copy(update={"looks": looks})
     _write(session, study_id, asked)
+
+
+def ask_again(session: Session, study_id: int) -> None:
+    """Have the entrants chosen anew, because there are other candidates."""
+    held = read(session, study_id)
+    if held is not None:
+        looks = held.looks + bool(held.entrants)
+        _write(session, study_id, held.asked().model_copy(update={"looks": looks}))
 
 
 def choose(session: Session, study_id: int, chosen: Confirmation) -> Confirmation:

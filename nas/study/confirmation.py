@@ -33,8 +33,11 @@ class Entrant(_Frozen):
 class Confirmation(_Frozen):
     """The best candidates and the baselines, trained again with common fresh seeds.
 
-    finalists: candidates, at most. seeds: how many, each for every entrant; the search has seed
-    0 of the study, these are 1 and up. entrants: chosen once, when the search is over.
+    finalists: candidates, at most. seeds: how many for every entrant; the search has seed 0 of
+    the study, these are 1 and up. Runs that a finalist does without, once it is clearly behind,
+    go to the others with further seeds. entrants: chosen once, when the search is over.
+    looks: how often a verdict has been asked for, each time with the runs of the last one; the
+    errors of all looks share 5 %.
     not_represented: baselines that are left out, and why. left_out: candidates that may be as
     good as the finalists by their one run, for which there was no room.
     """
@@ -44,15 +47,21 @@ class Confirmation(_Frozen):
     entrants: tuple[Entrant, ...] = ()
     not_represented: tuple[tuple[str, str], ...] = ()
     left_out: int = 0
+    looks: Annotated[int, Field(ge=1)] = 1
 
     @property
     def seed_indices(self) -> range:
-        """Which of the study's seeds are used, in this order."""
-        return range(1, self.seeds + 1)
+        """Which of the study's seeds may be used, in this order."""
+        return range(1, 2 * self.seeds + 1)
+
+    @property
+    def level(self) -> float:
+        """The level of the intervals."""
+        return 1 - 0.05 / self.looks
 
     def asked(self) -> Confirmation:
         """Return what was asked for, without what came of it."""
-        return Confirmation(finalists=self.finalists, seeds=self.seeds)
+        return Confirmation(finalists=self.finalists, seeds=self.seeds, looks=self.looks)
 
 
 def parse_confirmation(text: str) -> Confirmation | None:
