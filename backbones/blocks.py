@@ -46,7 +46,7 @@ class Block(nn.Module):
     """
 
     def __init__(
-        self, placed: PlacedBlock, *, depth: int, drop_path: float, class_token: bool
+        self, placed: PlacedBlock, *, depth: int, drop_path: float, class_token: int
     ) -> None:
         super().__init__()
         config: BlockConfig = placed.block

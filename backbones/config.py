@@ -22,7 +22,7 @@ from pydantic import ConfigDict, Field, PositiveInt, field_validator, model_vali
 
 from backbones import yaml_files
 from backbones.errors import ConfigError
-from backbones.language import Model, spell, with_kinds
+from backbones.language import CLASS_TOKENS, Model, spell, with_kinds
 from backbones.parts import BlockConfig, HeadConfig
 from backbones.stems import Downsample, OverlapStem, Stem
 
@@ -61,7 +61,8 @@ class BackboneConfig(Model):
 
     position: "learned" adds a table sized for `image_size`, resized for other inputs.
     rope: 2-D rotary embedding of the residual stream before every block (LocalVim).
-    class_token: appended to the tokens in the middle (Vim) or not at all.
+    class_token: stands in the "middle" of a route (Vim), at its "head", at both ends ("double"),
+        or not at all.
     image_size: side in pixels for which positional tables are made.
 
     No part of the fingerprint, since they change training and not the function:
@@ -81,7 +82,7 @@ class BackboneConfig(Model):
     head: HeadConfig = HeadConfig()
     position: Literal["none", "learned"] = "none"
     rope: bool = False
-    class_token: Literal["none", "middle"] = "none"
+    class_token: Literal["none", "middle", "head", "double"] = "none"
     image_size: PositiveInt = 224
     in_chans: PositiveInt = 3
     num_classes: Annotated[int, Field(ge=0)] = 1000
@@ -116,6 +117,11 @@ class BackboneConfig(Model):
                 f"{self.stem.least_width} or more"
             )
         return self
+
+    @property
+    def class_tokens(self) -> int:
+        """How many class tokens there are."""
+        return CLASS_TOKENS[self.class_token]
 
     def _check_stage(self, i: int, stage: StageConfig) -> None:
         unknown = sorted(set(filter(str.isalpha, stage.pattern)) - set(self.blocks))
@@ -186,7 +192,7 @@ class BackboneConfig(Model):
         return {
             "version": CANONICAL_VERSION,
             "stem": self.stem.canonical(),
-            "head": self.head.canonical(self.stages[-1].width),
+            "head": self.head.canonical(self.stages[-1].width, self.class_tokens),
             "position": self.position,
             "rope": self.rope,
             "class_token": self.class_token,

@@ -69,7 +69,7 @@ def cost(
     tally = Tally(convention, stage="stem")
     grid = _checked(config.stem.grid(size), size)
     config.stem.cost(tally, config.in_chans, widths[0], size)
-    extra = int(config.class_token != "none")
+    extra = config.class_tokens
     if config.position == "learned":
         table = config.stem.grid((config.image_size, config.image_size))
         tally.add("position", (table[0] * table[1] + extra) * widths[0])
@@ -83,7 +83,7 @@ def cost(
             block.cost(tally, width, grid, extra)
         tally.times = 1
     tally.stage = "head"
-    config.head.cost(tally, widths[-1], grid[0] * grid[1] + extra, config.num_classes)
+    config.head.cost(tally, widths[-1], grid[0] * grid[1], extra, config.num_classes)
     return Cost(
         params=sum(entry[0] for entry in tally.stages.values()),
         flops=sum(entry[1] for entry in tally.stages.values()),

@@ -12,6 +12,10 @@ Grid = tuple[int, int]
 """(H, W) of a map in tokens, or of an image in pixels."""
 
 
+CLASS_TOKENS = {"none": 0, "middle": 1, "head": 1, "double": 2}
+"""How many class tokens stand where in a route; double is one at the head and one at the tail."""
+
+
 class Model(BaseModel):
     """Base of every config: immutable, unknown keys are errors."""
 

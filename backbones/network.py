@@ -1,6 +1,6 @@
 """The network: stem, stages of blocks, head. One class for every published family.
 
-Tokens travel as (B, L, C): the H x W map row by row, then the class token if there is one.
+Tokens travel as (B, L, C): the H x W map row by row, then class tokens if there are any.
 Speaks timm's conventions, so that timm's training, feature extraction and tuning tools work.
 """
 
@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from backbones import initialization as init
 from backbones.blocks import Block
 from backbones.config import BackboneConfig, PlacedBlock, resolve_blocks
-from backbones.language import Grid
+from backbones.language import CLASS_TOKENS, Grid
 from backbones.norms import make_norm
 from backbones.parts import HeadConfig
 from backbones.tables import side, table
@@ -107,16 +107,18 @@ class Backbone(nn.Module):
         self.config = config
         self.num_classes, self.in_chans = config.num_classes, config.in_chans
         self.has_class_token = config.class_token != "none"
-        self.global_pool = {"mean": "avg", "token": "token"}[config.head.pool]
+        self.global_pool = {"mean": "avg", "max": "max", "token": "token"}[config.head.pool]
         self.output_fmt = "NLC" if self.has_class_token else "NHWC"
         self.grad_checkpointing = False
         widths = [stage.width for stage in config.stages]
         self.stem = config.stem.build(config.in_chans, widths[0])
         self.reference_grid = config.stem.grid((config.image_size, config.image_size))
-        tokens = self.reference_grid[0] * self.reference_grid[1] + self.has_class_token
+        tokens = self.reference_grid[0] * self.reference_grid[1] + config.class_tokens
         learned = config.position == "learned"
         self.pos_embed = init.normal(1, tokens, widths[0]) if learned else None
-        self.cls_token = init.normal(1, 1, widths[0]) if self.has_class_token else None
+        self.cls_token = (
+            init.normal(1, config.class_tokens, widths[0]) if self.has_class_token else None
+        )
         placed = resolve_blocks(config)
         depth = sum(map(len, placed))
         rates = iter(np.linspace(0, config.drop_path_rate, depth).tolist())
@@ -135,7 +137,8 @@ class Backbone(nn.Module):
         self.register_load_state_dict_pre_hook(_first_names)
 
     def _block(self, placed: PlacedBlock, depth: int, drop_path: float) -> Block:
-        return Block(placed, depth=depth, drop_path=drop_path, class_token=self.has_class_token)
+        place = list(CLASS_TOKENS).index(self.config.class_token)
+        return Block(placed, depth=depth, drop_path=drop_path, class_token=place)
 
     def _describe_features(self) -> list[dict[str, Any]]:
         """List the maps that feature extraction can take: stages, or blocks of a plain network."""
@@ -213,8 +216,13 @@ class Backbone(nn.Module):
         normed = self.config.head.norm_first and self.global_pool != "token"
         if self.global_pool == "avg":
             x = x.mean(1) if self.has_class_token else x.mean((1, 2))
+        elif self.global_pool == "max":
+            x = x.amax(1) if self.has_class_token else x.amax((1, 2))
         elif self.global_pool == "token":
-            x = x[:, -1]
+            x = x[:, -self.config.class_tokens :]
+            if self.config.head.norm_first:
+                x, normed = self.head.norm(x), True
+            x = x.mean(1)
         if not normed:
             x = self.head.norm(x)
         x = self.head.drop(self.head.pre_logits(x))
@@ -294,7 +302,7 @@ class Backbone(nn.Module):
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replace the classifier; 0 classes leave none, global_pool "" leaves the map as it is."""
         if global_pool is not None:
-            known = ("avg", "token", "") if self.has_class_token else ("avg", "")
+            known = ("avg", "max", "") + ("token",) * self.has_class_token
             if global_pool not in known:
                 raise ValueError(f"global_pool {global_pool!r} is unknown; use one of {known}")
             self.global_pool = global_pool

@@ -129,13 +129,14 @@ class BlockConfig(Model):
 class HeadConfig(Model):
     """Classifier.
 
-    pool: "mean" over the map, or "token": the class token. norm_first: the norm acts at every
-    position before pooling (VMamba) or on the pooled vector (MambaOut). mlp_ratio: hidden layer
-    of that ratio with GELU and norm before the classifier (MambaOut), null for none. init_std:
-    deviation of the classifier's weights at the start; no part of the fingerprint.
+    pool: "mean" or "max" over all tokens, or "token": the class token, the mean of two.
+    norm_first: the norm acts at every position before pooling (VMamba) or on the pooled vector
+    (MambaOut). mlp_ratio: hidden layer of that ratio with GELU and norm before the classifier
+    (MambaOut), null for none. init_std: deviation of the classifier's weights at the start; no
+    part of the fingerprint.
     """
 
-    pool: Literal["mean", "token"] = "mean"
+    pool: Literal["mean", "max", "token"] = "mean"
     norm: Norm = NormConfig()
     norm_first: bool = True
     mlp_ratio: Annotated[float, Field(gt=0)] | None = None
@@ -146,19 +147,23 @@ class HeadConfig(Model):
         assert self.mlp_ratio is not None
         return int(self.mlp_ratio * width)
 
-    def canonical(self, width: int) -> dict[str, Any]:
+    def canonical(self, width: int, class_tokens: int) -> dict[str, Any]:
         """Return plain data that is equal for heads of the same function."""
         head = self.model_dump(mode="json", exclude={"mlp_ratio", "init_std"})
         if self.mlp_ratio is not None:
             head["mlp_hidden"] = self.hidden(width)
-        if self.pool == "token":  # one token's norm is the same before or after picking it
+        if (
+            self.pool == "token" and class_tokens == 1
+        ):  # one token's norm is the same before or after picking it
             del head["norm_first"]
         return head
 
-    def cost(self, tally: Tally, width: int, tokens: int, num_classes: int) -> None:
-        """Count norms and layers."""
-        each = self.norm_first and self.pool == "mean"
-        tally.norm("head", self.norm, width, tokens if each else 1)
+    def cost(
+        self, tally: Tally, width: int, tokens: int, class_tokens: int, num_classes: int
+    ) -> None:
+        """Count norms and layers. tokens: of the map."""
+        pooled = class_tokens if self.pool == "token" else tokens + class_tokens
+        tally.norm("head", self.norm, width, pooled if self.norm_first else 1)
         if self.mlp_ratio is not None:
             hidden = self.hidden(width)
             tally.linear("head", width, hidden, 1)

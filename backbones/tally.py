@@ -52,6 +52,10 @@ class Tally:
         else:
             self.add(name, 2 * width, 5 * width * tokens if self.convention == "fvcore" else 0)
 
+    def bare_norm(self, name: str, width: int, tokens: int) -> None:
+        """Add a LayerNorm without weights."""
+        self.add(name, 0, 4 * width * tokens if self.convention == "fvcore" else 0)
+
     def batch_norm(self, name: str, width: int, positions: int) -> None:
         """Add a BatchNorm2d, in evaluation."""
         self.add(name, 2 * width, 2 * width * positions if self.convention == "fvcore" else 0)

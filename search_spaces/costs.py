@@ -42,7 +42,7 @@ class WidthCosts:
         self, config: BackboneConfig, image_size: int | tuple[int, int], convention: str
     ) -> None:
         size = (image_size, image_size) if isinstance(image_size, int) else image_size
-        grid, extra = config.stem.grid(size), int(config.class_token != "none")
+        grid, extra = config.stem.grid(size), config.class_tokens
         if convention not in CONVENTIONS:
             cost(config, image_size, convention)  # says what is wrong
         table = extra
@@ -67,8 +67,8 @@ class WidthCosts:
             self._parts.append(parts)
         self._parts[0].append((_kept(_stem, config.stem, config.in_chans, size, convention), 1))
         self._parts[0].append((_table(table), 1))
-        tokens = grid[0] * grid[1] + extra
-        head = _kept(_head, config.head, tokens, config.num_classes, convention)
+        tokens = grid[0] * grid[1]
+        head = _kept(_head, config.head, tokens, extra, config.num_classes, convention)
         self._parts[-1].append((head, 1))
 
     def _stage(self, index: int, width: int) -> Amounts:
@@ -175,8 +175,8 @@ def _table(rows: int) -> _Part:
 
 
 @cache
-def _head(head: Any, tokens: int, classes: int, convention: str) -> _Part:
-    return _Part(convention, lambda tally, width: head.cost(tally, width, tokens, classes))
+def _head(head: Any, tokens: int, extra: int, classes: int, convention: str) -> _Part:
+    return _Part(convention, lambda tally, width: head.cost(tally, width, tokens, extra, classes))
 
 
 class _Part:

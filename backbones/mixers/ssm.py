@@ -49,6 +49,9 @@ class SSMConfig(MixerConfig):
     out_norm: LayerNorm over the inner width after the merge, null for none.
     split: each route scans its share of the channels, and the shares are put side by side
         (GroupMamba, arXiv 2407.13772, section 3.2, without its channel attention).
+    cascade: of order cross, scan each row alone, both ways, then each column of what that gives;
+        both read their tokens normalized, without learned factors (VMamba's ablation, cascade2d
+        of MzeroMiko/VMamba, classification/models/vmamba.py).
     shared: all routes share x_proj, dt_proj, A and D (PlainMamba).
     proj_bias: bias on the in and out projections (PlainMamba).
     shift: cyclic shift before the scan, null for none.
@@ -76,6 +79,7 @@ class SSMConfig(MixerConfig):
     merge: Literal["sum", "mean", "attention"] = "sum"
     out_norm: Norm | None = NormConfig()
     split: bool = False
+    cascade: bool = False
     shared: bool = False
     proj_bias: bool = False
     shift: Shift | None = None
@@ -106,20 +110,26 @@ class SSMConfig(MixerConfig):
                 raise ValueError(
                     f"{field} needs order snake (found {order.kind}); drop one of the two"
                 )
-        if self.split and (self.causal or self.merge != "sum" or order.parts or order.passes > 1):
+        if self.split and (self.causal or self.merge != "sum" or order.parts):
             raise ValueError(
                 "split puts routes side by side, each over all tokens; use merge sum, conv 2d or "
                 "null, and an order other than atrous"
             )
-        if self.shift and (order.parts or order.passes > 1):
+        if self.cascade and (order.kind != "cross" or self.causal or self.shift or self.split):
+            raise ValueError(
+                "cascade scans rows, then columns, each alone; use order cross, conv 2d or null, "
+                "and neither shift nor split"
+            )
+        if self.shift and order.parts:
             raise ValueError(f"shift has no meaning for order {order.kind}; remove it")
         if self.causal and not order.fixed:
             raise ValueError(
                 f"a causal conv follows fixed routes, not order {order.kind}; use conv 2d"
             )
-        if self.merge == "attention" and not order.visits_all:
+        if self.merge == "attention" and (self.cascade or not order.visits_all):
             raise ValueError(
-                f"merge attention needs whole routes, which order {order.kind} has not; "
+                "merge attention needs whole routes, which "
+                f"{'a cascade' if self.cascade else f'order {order.kind}'} has not; "
                 "use merge sum"
             )
         return self
@@ -130,14 +140,19 @@ class SSMConfig(MixerConfig):
         return self.conv is not None and self.conv.kind == "causal"
 
     @property
+    def passes(self) -> int:
+        """How many scans follow each other, which share the routes out."""
+        return 2 if self.cascade else 1
+
+    @property
     def gates_in_scan(self) -> bool:
         """Whether the kernel applies the gate; orders that rearrange tokens apply it after."""
-        return self.gate == "scan" and self.order.visits_all and not self.split
+        return self.gate == "scan" and self.order.visits_all and not (self.split or self.cascade)
 
     @property
     def takes_class_token(self) -> bool:
         on_map = self.conv is not None and not self.causal
-        return self.order.fixed and not on_map and not self.direction_bias
+        return self.order.fixed and not (on_map or self.direction_bias or self.cascade)
 
     @property
     def scan_state(self) -> int:
@@ -204,6 +219,7 @@ class SSMConfig(MixerConfig):
             "direction_bias": self.direction_bias,
             **{quirk: quirk in self.compat for quirk in QUIRKS},
             **({"activation": self.activation} if self.activation != "silu" else {}),
+            **({"cascade": True} if self.cascade else {}),
             **({"split": True} if self.split and self.order.num_routes > 1 else {}),
         }
 
@@ -220,10 +236,12 @@ class SSMConfig(MixerConfig):
             weight = inner * self.conv.kernel**2
             tally.conv("mixer.conv", weight, inner * self.conv.bias, positions)
         order.cost(tally, inner, grid)
+        if self.cascade:
+            tally.bare_norm("mixer.norm", inner, self.passes * positions)
         sets = 1 if self.shared else routes
         # Routes that read their own input project it each, even with shared weights.
         apart = self.causal or order.parts or self.split
-        uses = routes if apart else max(sets, order.passes)
+        uses = routes if apart else max(sets, self.passes)
         each = inner // routes if self.split else inner
         per_set = each * (rank + 2 * state) + each * rank
         tally.add("mixer.steps", sets * (per_set + each), uses * per_set * length)

@@ -16,15 +16,20 @@ from backbones.language import Grid
 from backbones.mixers.ssm import SSMConfig
 from backbones.norms import ChannelAttention, make_norm
 from backbones.orders.base import inverse_table, move_codes, route_table
+from backbones.orders.raster import BidirectionalOrder
 from backbones.registry import imported
-from backbones.tables import table
+from backbones.tables import side, table
 from kernels import cross_scan
+
+ALL = slice(None)
+BIDIRECTIONAL = BidirectionalOrder().model_dump_json()
 
 
 class SSM(nn.Module):
     """in projection, depthwise conv, SiLU, scans over K routes, merge, gate, out projection.
 
-    depth: blocks of the network. class_token: the last token is no part of the map.
+    depth: blocks of the network. class_token: as `route_table` takes it; the last tokens are no
+        part of the map.
     shift: signs of the cyclic shift along (H, W).
     Shapes of the weights: x_proj (P, R + 2N, E) in the order dt, B, C; dt_proj (P, E, R);
     dt_bias, D (P, E); A_log (P, E, N), with P = 1 where routes share, else K; E / K for E where
@@ -38,7 +43,7 @@ class SSM(nn.Module):
         width: int,
         *,
         shift: tuple[int, int] | None = None,
-        class_token: bool = False,
+        class_token: int = 0,
         depth: int = 1,
     ) -> None:
         super().__init__()
@@ -61,7 +66,7 @@ class SSM(nn.Module):
                 inner, inner, conv.kernel, padding=conv.kernel // 2, groups=inner, bias=conv.bias
             )
         self.activation = getattr(F, config.activation)
-        self.layout = imported(config.order.layout)(config.order, inner)
+        self.layout = imported(config.order.layout)(config.order, inner, class_token)
         each = inner // self.routes if config.split else inner
         for name, start in init.dynamics(config.init, sets, each, rank, state).items():
             setattr(self, name, start)
@@ -83,6 +88,8 @@ class SSM(nn.Module):
             x, z = x.chunk(2, dim=-1)
         if not self.config.causal:
             x = self.activation(self._conv_on_map(x, grid))
+        if self.config.passes > 1:
+            return self._finish(self._cascade(x, grid), z, inside=False)
         laid = self.layout.lay_out(x, grid, self.shift, self.config.shift)
         x = self._conv_on_routes(laid.sequence, grid) if self.config.causal else laid.sequence
         inside = None
@@ -97,7 +104,23 @@ class SSM(nn.Module):
             y = self.attention(y).sum(1)
         if laid.gate is not None:
             y = y * laid.gate
-        if self.config.gate == "scan" and inside is None:
+        return self._finish(y, z, inside is not None)
+
+    def _cascade(self, x: Tensor, grid: Grid) -> Tensor:
+        """Scan the rows, then the columns of the result, each line alone. Shapes: (B, L, E)."""
+        for first in (0, 2):
+            lines = F.layer_norm(x, x.shape[-1:]).unflatten(1, grid)
+            lines = lines.transpose(1, 2) if first else lines
+            count, length = side(lines.shape[1]), side(lines.shape[2])
+            orders = table(route_table, x.device, torch.int32, BIDIRECTIONAL, 1, length)
+            sets = ALL if self.config.shared else slice(first, first + 2)
+            y = self._scan(lines.flatten(0, 1), orders, None, grid, sets).unflatten(0, (-1, count))
+            x = (y.transpose(1, 2) if first else y).flatten(1, 2)
+        return x
+
+    def _finish(self, y: Tensor, z: Tensor | None, inside: bool) -> Tensor:
+        """Norm, gate and project merged routes. inside: whether the gate has acted."""
+        if self.config.gate == "scan" and not inside:
             y = y * F.silu(z)
         y = self.out_norm(y)
         if self.config.gate == "output":
@@ -130,25 +153,31 @@ class SSM(nn.Module):
         steps = back * self.routes + torch.arange(self.routes, device=x.device).unsqueeze(1)
         return along.index_select(1, steps.flatten()).unflatten(1, (self.routes, -1))
 
-    def _scan(self, x: Tensor, orders: Tensor | None, z: Tensor | None, grid: Grid) -> Tensor:
+    def _scan(
+        self, x: Tensor, orders: Tensor | None, z: Tensor | None, grid: Grid, sets: slice = ALL
+    ) -> Tensor:
         """Project x to steps, B and C, scan it and merge the routes where that is a sum.
 
+        sets: which weights it takes.
         Shapes: x (B, L, E) or (B, K, L, E); z (B, L, E); result as x, or (B, K, L, E).
         """
         apart = self.config.order.parts or self.config.split or self.config.merge == "attention"
+        weights = self.x_proj, self.dt_proj, self.dt_bias, self.A_log, self.D
+        x_proj, dt_proj, dt_bias, log, d = (w[sets] for w in weights)
+        routes = self.routes // self.config.passes
         if x.dim() == 3:
-            steps = F.linear(x, self.x_proj.flatten(0, 1))
+            steps = F.linear(x, x_proj.flatten(0, 1))
             steps = steps.unflatten(-1, (-1, sum(self.sizes))).transpose(1, 2)
         else:
-            steps = torch.matmul(x, self.x_proj.transpose(1, 2))
+            steps = torch.matmul(x, x_proj.transpose(1, 2))
         dt, b, c = steps.split(self.sizes, dim=-1)
-        delta = torch.matmul(dt, self.dt_proj.transpose(1, 2))
-        bias = 2 * self.dt_bias if "double_dt_bias" in self.config.compat else self.dt_bias
-        wide = torch.promote_types(self.A_log.dtype, torch.float32)
-        a, d = -self.A_log.to(wide).exp(), self.D
-        if self.config.shared and self.routes > 1:
-            delta, b, c = (t.expand(-1, self.routes, -1, -1) for t in (delta, b, c))
-            a, d, bias = (t.expand(self.routes, *t.shape[1:]) for t in (a, d, bias))
+        delta = torch.matmul(dt, dt_proj.transpose(1, 2))
+        bias = 2 * dt_bias if "double_dt_bias" in self.config.compat else dt_bias
+        wide = torch.promote_types(log.dtype, torch.float32)
+        a = -log.to(wide).exp()
+        if self.config.shared and routes > 1:
+            delta, b, c = (t.expand(-1, routes, -1, -1) for t in (delta, b, c))
+            a, d, bias = (t.expand(routes, *t.shape[1:]) for t in (a, d, bias))
         if "raster_steps" in self.config.compat:
             delta, b, c = self._by_step(delta, b, c, grid)
         elif self.config.direction_bias:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from backbones.config import BackboneConfig, resolve_blocks
+from backbones.errors import ConfigError
 from backbones.official.names import BATCH_NORM, WEIGHT_BIAS, Names, of_kind
 from backbones.official.vmamba import attention
 
@@ -29,6 +30,10 @@ def _sequence(config: BackboneConfig) -> Names:
     """Return the names that Vim and LocalVim share."""
     names = Names()
     token = config.class_token != "none"
+    if config.class_token not in ("none", "middle"):
+        raise ConfigError(
+            f"class_token {config.class_token} has no released weights; use none or middle"
+        )
     names.same("stem.conv", "patch_embed.proj")
     names.one("pos_embed", "pos_embed", how="class_last" if token else "same")
     if token:

@@ -1,6 +1,6 @@
 """What a scan order states of itself, and the index tables of orders that the grid alone gives.
 
-Tokens are numbered in memory: the H x W map row by row, then the class token if there is one,
+Tokens are numbered in memory: the H x W map row by row, then class tokens if there are any,
 then padding tokens if an order needs any. A table row is a permutation of all of them. Tables
 depend on the grid alone; `backbones.tables` caches them, and quadtrees make theirs per image.
 
@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import BeforeValidator, SerializeAsAny
 
-from backbones.language import Grid, Model, plain
+from backbones.language import CLASS_TOKENS, Grid, Model, plain
 from backbones.registry import ORDERS
 from backbones.tally import Tally
 
@@ -26,7 +26,6 @@ class ScanOrder(Model, ABC):
     Facts: num_routes: K. visits_all: each route visits each token of the map once. parts: the
     routes share the tokens out among themselves and are put back, not summed. learned: a module
     chooses the routes of each image. adjacent: each step goes to one of the four neighbors.
-    passes: over the map, one after the other, which share the routes.
     least_channels: the fewest that its module can work on. layout: the module that lays tokens
     out for a scan.
     """
@@ -37,7 +36,6 @@ class ScanOrder(Model, ABC):
     parts: ClassVar[bool] = False
     learned: ClassVar[bool] = False
     adjacent: ClassVar[bool] = False
-    passes: ClassVar[int] = 1
     least_channels: ClassVar[int] = 1
     layout: ClassVar[str] = "backbones.orders.layouts:Tabled"
 
@@ -74,6 +72,8 @@ class ScanOrder(Model, ABC):
         return ()
 
 
+Places = tuple[list[int], list[int], list[int]]
+"""Class tokens at the head, in the middle and at the tail of a route."""
 Order = Annotated[SerializeAsAny[ScanOrder], BeforeValidator(ORDERS.read)]
 
 
@@ -81,10 +81,10 @@ class GridOrder(ScanOrder):
     """An order given by the grid alone."""
 
     @abstractmethod
-    def sequences(self, height: int, width: int, token: list[int]) -> list[np.ndarray]:
+    def sequences(self, height: int, width: int, token: Places) -> list[np.ndarray]:
         """Return the tokens of each route in visiting order, -1 for padding.
 
-        token: the class token if there is one, to be put where the order wants it.
+        token: the class tokens, which `insert` puts into a route.
         """
 
 
@@ -98,11 +98,17 @@ class CurveOrder(GridOrder):
     def curve(height: int, width: int) -> np.ndarray:
         """Return the tokens in visiting order. Shape (H * W,)."""
 
-    def sequences(self, height: int, width: int, token: list[int]) -> list[np.ndarray]:
-        """Return each curve before its own reverse, the class token in its middle."""
+    def sequences(self, height: int, width: int, token: Places) -> list[np.ndarray]:
+        """Return each curve with its class tokens before its own reverse."""
         curves = [self.curve(height, width), transposed(self.curve, height, width)]
-        curves = [np.insert(c, height * width // 2, token) for c in curves]
+        curves = [insert(c, height * width // 2, token) for c in curves]
         return [route for curve in curves for route in (curve, curve[::-1])]
+
+
+def insert(route: np.ndarray, middle: int, token: Places) -> np.ndarray:
+    """Put class tokens into a route, its middle being given as a step."""
+    head, inside, tail = token
+    return np.array([*head, *np.insert(route, middle, inside), *tail], dtype=np.int64)
 
 
 def raster(height: int, width: int) -> np.ndarray:
@@ -123,23 +129,28 @@ def route_table(
     order: GridOrder,
     height: int,
     width: int,
-    class_token: bool = False,
+    class_token: int = 0,
     down: int = 0,
     right: int = 0,
 ) -> np.ndarray:
     """Return the table of an order: token visited by each route at each step.
 
+    class_token: place of its name in CLASS_TOKENS.
     down, right: the routes walk over the map rolled by so many rows and columns.
-    Shapes: (K, L) int64, L = H * W + class token + `spare`. Padding tokens that a route does not
+    Shapes: (K, L) int64, L = H * W + class tokens + `spare`. Padding tokens that a route does not
     need come last, where they change nothing. The class token stands in the middle of the
-    forward curve; Vim reverses the sequence with it, LocalMamba puts it back in the middle.
+    forward curve, or at its ends; Vim reverses the sequence with it, LocalMamba puts it back in
+    the middle.
     """
     tokens = height * width
-    routes = order.sequences(height, width, [tokens] if class_token else [])
-    length = tokens + class_token + order.spare((height, width))
+    where, count = list(CLASS_TOKENS.items())[class_token]
+    first, second = list(range(tokens, tokens + count))[:1], [tokens + 1][: count - 1]
+    places = ([], first, []) if where == "middle" else (first, [], second)
+    routes = order.sequences(height, width, places)
+    length = tokens + count + order.spare((height, width))
     table = np.empty((len(routes), length), dtype=np.int64)
     for row, route in zip(table, routes):
-        spare = np.arange(tokens + class_token, length)
+        spare = np.arange(tokens + count, length)
         holes = route == -1
         route = route.copy()
         route[holes] = spare[: holes.sum()]

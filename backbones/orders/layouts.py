@@ -35,16 +35,16 @@ class Laid(NamedTuple):
 class Tabled(nn.Module):
     """Routes from a table that the grid gives; padding stands after the tokens."""
 
-    def __init__(self, order: GridOrder, inner: int) -> None:
+    def __init__(self, order: GridOrder, inner: int, class_token: int = 0) -> None:
         super().__init__()
+        self.class_token = class_token
         self.order, self.order_json = order, order.model_dump_json()
 
     def lay_out(self, x: Tensor, grid: Grid, sign: Sign | None, shift: ShiftConfig | None) -> Laid:
         """Pad the tokens that the routes walk over; they stay in memory order."""
         tokens, spare = side(x.shape[1]), self.order.spare(grid)
-        class_token = tokens != grid[0] * grid[1]
         roll = (0, 0) if sign is None or shift is None else shift.roll(sign, grid)
-        args = (self.order_json, *grid, class_token, *roll)
+        args = (self.order_json, *grid, self.class_token, *roll)
         orders = table(route_table, x.device, torch.int32, *args)
         if not spare:
             return Laid(x, orders, lambda y: y)
@@ -55,7 +55,7 @@ class Tabled(nn.Module):
 class Subgrids(nn.Module):
     """Interleaved sub-grids, one a route."""
 
-    def __init__(self, order: AtrousOrder, inner: int) -> None:
+    def __init__(self, order: AtrousOrder, inner: int, class_token: int = 0) -> None:
         super().__init__()
 
     def lay_out(self, x: Tensor, grid: Grid, sign: Sign | None, shift: ShiftConfig | None) -> Laid:

@@ -132,7 +132,7 @@ class Quadtree(nn.Module):
     have that derivative at the same two places. In evaluation there is neither noise nor gate.
     """
 
-    def __init__(self, order: QuadtreeOrder, inner: int) -> None:
+    def __init__(self, order: QuadtreeOrder, inner: int, class_token: int = 0) -> None:
         super().__init__()
         self.order, self.order_json = order, order.model_dump_json()
         self.predictor = LocalityPredictor(inner, order.context)
@@ -212,7 +212,7 @@ class OfficialQuadtree(nn.Module):
     Source: VISION-SJTU/QuadMamba @ 720ecc3.
     """
 
-    def __init__(self, order: QuadtreeOfficialOrder, inner: int) -> None:
+    def __init__(self, order: QuadtreeOfficialOrder, inner: int, class_token: int = 0) -> None:
         super().__init__()
         self.predictor = LocalityPredictor(inner, order.context)
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from backbones.orders.base import GridOrder, raster, transposed
+from backbones.orders.base import GridOrder, Places, insert, raster, transposed
 
 
 class RasterOrder(GridOrder):
@@ -16,9 +16,9 @@ class RasterOrder(GridOrder):
     num_routes: ClassVar[int] = 1
     routes: ClassVar[tuple[str, ...]] = ("h",)  # what a window order calls the same routes
 
-    def sequences(self, height: int, width: int, token: list[int]) -> list[np.ndarray]:
-        """Return the rows, the class token in their middle."""
-        return [np.insert(raster(height, width), height * width // 2, token)]
+    def sequences(self, height: int, width: int, token: Places) -> list[np.ndarray]:
+        """Return the rows with their class tokens."""
+        return [insert(raster(height, width), height * width // 2, token)]
 
     def canonical(self, class_token: bool) -> Any:
         """Return the list of routes; a class token is reversed with its sequence, unlike there."""
@@ -32,7 +32,7 @@ class BidirectionalOrder(RasterOrder):
     num_routes: ClassVar[int] = 2
     routes: ClassVar[tuple[str, ...]] = ("h", "h_flip")
 
-    def sequences(self, height: int, width: int, token: list[int]) -> list[np.ndarray]:
+    def sequences(self, height: int, width: int, token: Places) -> list[np.ndarray]:
         (rows,) = super().sequences(height, width, token)
         return [rows, rows[::-1]]
 
@@ -44,7 +44,7 @@ class CrossOrder(RasterOrder):
     num_routes: ClassVar[int] = 4
     routes: ClassVar[tuple[str, ...]] = ("h", "h_flip", "v", "v_flip")
 
-    def sequences(self, height: int, width: int, token: list[int]) -> list[np.ndarray]:
+    def sequences(self, height: int, width: int, token: Places) -> list[np.ndarray]:
         (rows,) = super().sequences(height, width, token)
-        columns = np.insert(transposed(raster, height, width), height * width // 2, token)
+        columns = insert(transposed(raster, height, width), height * width // 2, token)
         return [rows, columns, rows[::-1], columns[::-1]]

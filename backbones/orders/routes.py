@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import field_validator
 
 from backbones.language import Grid
-from backbones.orders.base import CurveOrder, GridOrder, raster, transposed
+from backbones.orders.base import CurveOrder, GridOrder, Places, insert, raster, transposed
 from backbones.registry import ORDERS
 
 WINDOW = re.compile(r"w([2-9]|[1-9]\d)")
@@ -47,10 +47,10 @@ class RoutesOrder(GridOrder):
     def spare(self, grid: Grid) -> int:
         return window_padding(self.routes, grid)
 
-    def sequences(self, height: int, width: int, token: list[int]) -> list[np.ndarray]:
-        """Return the routes; the class token stands in the middle of each, flipped or not."""
+    def sequences(self, height: int, width: int, token: Places) -> list[np.ndarray]:
+        """Return the routes; the class tokens stand alike in each, flipped or not."""
         routes = (route(name, height, width) for name in self.routes)
-        return [np.insert(r, height * width // 2, token) for r in routes]
+        return [insert(r, height * width // 2, token) for r in routes]
 
     def canonical(self, class_token: bool) -> Any:
         """Return a bag: every merge is commutative and routes own their parameters.

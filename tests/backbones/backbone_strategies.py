@@ -75,10 +75,12 @@ def ssms(draw: st.DrawFn, class_token: bool = False) -> dict:
         if mixer["split"]:  # widths of the strategies are multiples of 4, routes up to 6
             routes = ORDERS.read(order).num_routes
             mixer["split"] = routes in (1, 2, 4) and mixer["expand"] != 1.5
+    if kind == "cross" and not class_token and not mixer.get("split"):
+        mixer["cascade"] = not causal and mixer["merge"] != "attention" and draw(st.booleans())
     if kind == "snake":
         mixer["raster_steps"] = draw(st.booleans())
         mixer["direction_bias"] = draw(st.booleans()) and not class_token
-    if kind != "atrous" and draw(st.booleans()):
+    if kind != "atrous" and not mixer.get("cascade") and draw(st.booleans()):
         mixer["shift"] = {
             "direction": draw(st.sampled_from(["omni", "down_right", "up_left"])),
             "fraction": draw(st.sampled_from([2, 4, 8])),
@@ -149,14 +151,14 @@ def backbones(draw: st.DrawFn) -> BackboneConfig:
             "blocks": {letter: draw(blocks(token)) for letter in letters},
             "stages": stages,
             "head": {
-                "pool": "token" if token and draw(st.booleans()) else "mean",
+                "pool": draw(st.sampled_from(["mean", "max", *["token"] * token])),
                 "norm": draw(NORMS),
                 "norm_first": draw(st.booleans()),
                 "mlp_ratio": draw(st.sampled_from([None, 2.0])),
             },
             "position": draw(st.sampled_from(["none", "learned"])),
             "rope": plain and draw(st.booleans()),
-            "class_token": "middle" if token else "none",
+            "class_token": draw(st.sampled_from(["middle", "head", "double"])) if token else "none",
             "image_size": draw(st.sampled_from([16, 24])),
             "in_chans": draw(st.sampled_from([1, 3])),
             "num_classes": draw(st.sampled_from([0, 5])),

@@ -15,6 +15,7 @@ from backbones.catalog import override
 from backbones.config import BackboneConfig, resolve_blocks
 from backbones.errors import ConfigError
 from backbones.language import spell
+from backbones.official import official_names
 
 SCHEMA_1 = Path(__file__).parent / "schema1.jsonl"
 
@@ -197,6 +198,9 @@ def test_presets_open_with_a_lab_note(name):
         ({"split": True, "merge": "mean"}, "split puts routes side by side.*use merge sum"),
         ({"split": True, "order": "atrous"}, "an order other than atrous"),
         ({"split": True, "expand": 0.375}, "split: 6 inner channels are no multiple of 4 routes"),
+        ({"cascade": True, "order": "snake"}, "cascade scans rows, then columns.*use order cross"),
+        ({"cascade": True, "shift": "omni"}, "neither shift nor split"),
+        ({"cascade": True, "merge": "attention"}, "whole routes, which a cascade has not"),
         ({"activation": "tanh"}, "activation\n.*'silu', 'gelu' or 'relu'"),
         ({"merge": "attention", "expand": 0.25}, "leaves 4 inner channels; this mixer needs 8"),
     ],
@@ -306,6 +310,7 @@ def test_fields_of_today_move_the_fingerprint_where_they_act():
         {"conv_position": True},
         {"mixer": {"kind": "ssm", "activation": "relu"}},
         {"mixer": {"kind": "ssm", "split": True}},
+        {"mixer": {"kind": "ssm", "cascade": True}},
     ]
     prints = [with_mixer(**{"mixer": {"kind": "ssm"}, **one}).fingerprint() for one in fields]
     assert len(set(prints)) == len(fields)
@@ -325,6 +330,30 @@ def test_fields_of_today_move_the_fingerprint_where_they_act():
     }.items():
         with pytest.raises(ValidationError, match=rf"{block}\n.*({message})"):
             with_mixer({"kind": "ssm"}, **{block: "between"})
+
+
+def test_readouts_are_networks_of_their_own():
+    def vim(**fields):
+        return BackboneConfig.model_validate(load_config("vim_tiny").to_dict() | fields)
+
+    places = [vim(class_token=place) for place in ("middle", "head", "double")]
+    pools = [vim(head={"pool": pool}) for pool in ("mean", "max")]
+    assert len({config.fingerprint() for config in places + pools}) == 5
+    # Of one token the norm before or after picking it is the same, of two it is not.
+    later = [vim(class_token=c.class_token, head={"pool": "token"}) for c in places]
+    first = [
+        vim(class_token=c.class_token, head={"pool": "token", "norm_first": False}) for c in places
+    ]
+    same = [a.fingerprint() == b.fingerprint() for a, b in zip(later, first)]
+    assert same == [True, True, False]
+    one, two = (cost(c).by_component["position"][0] for c in places[1:])
+    assert two - one == 2 * 192  # a row more of tokens and of the table
+    with pytest.raises(
+        ValidationError, match=r"class_token\n.*'none', 'middle', 'head' or 'double'"
+    ):
+        vim(class_token="tail")
+    with pytest.raises(ConfigError, match="class_token head has no released weights; use none or"):
+        official_names(places[1])
 
 
 def test_unknown_names_and_overrides_are_refused():

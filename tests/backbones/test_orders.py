@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backbones.language import CLASS_TOKENS
 from backbones.orders.atrous import AtrousOrder, subgrid_table
 from backbones.orders.base import (
     GridOrder,
@@ -194,6 +195,15 @@ def test_padding_tokens_of_shorter_routes_come_last():
     assert table[1].tolist()[:4] == [0, 1, 3, 4]
     assert table[1][5] >= 9  # right of the top right token lies padding
     assert table[2][0] >= 9  # reversed, the padded corner comes first
+
+
+def test_class_tokens_stand_at_the_ends():
+    head, double = (list(CLASS_TOKENS).index(name) for name in ("head", "double"))
+    assert route_table(BidirectionalOrder(), 1, 3, head).tolist() == [[3, 0, 1, 2], [2, 1, 0, 3]]
+    both = route_table(BidirectionalOrder(), 1, 3, double).tolist()
+    assert both == [[3, 0, 1, 2, 4], [4, 2, 1, 0, 3]]
+    local = route_table(WindowOrder(routes=("h_flip", "w2")), 1, 3, double).tolist()
+    assert local == [[3, 2, 1, 0, 4, 5, 6, 7, 8, 9], [3, 0, 1, 5, 6, 2, 7, 8, 9, 4]]
 
 
 def test_class_token_stands_in_the_middle():

@@ -143,8 +143,8 @@ def test_reset_classifier(name):
     assert model.get_classifier().out_features == 11 == model.num_classes
     model.reset_classifier(0)
     assert model(image).shape == (1, model.head_hidden_size)
-    with pytest.raises(ValueError, match="global_pool 'max' is unknown"):
-        model.reset_classifier(3, global_pool="max")
+    with pytest.raises(ValueError, match="global_pool 'catavgmax' is unknown"):
+        model.reset_classifier(3, global_pool="catavgmax")
 
 
 def test_reset_classifier_without_pooling_keeps_the_map():

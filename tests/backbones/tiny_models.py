@@ -99,6 +99,16 @@ MIXERS: dict[str, dict] = {
         "init": "random",
         "shift": SHIFT,
     },
+    "cascade": {"kind": "ssm", "order": "cross", "cascade": True, "gate": "scan"},
+    "cascade_shared": {
+        "kind": "ssm",
+        "order": "cross",
+        "cascade": True,
+        "shared": True,
+        "merge": "mean",
+        "conv": None,
+        "gate": "output",
+    },
     "quadtree_official_split": {
         "kind": "ssm",
         "order": "quadtree_official",
@@ -153,6 +163,11 @@ def models() -> dict[str, BackboneConfig]:
     others |= {kind: {"kind": "ssm", "order": kind} for kind in registry.ORDERS.places}
     out |= {f"registered:{kind}": with_mixer(others[kind]) for kind in others.keys() - named}
     out["block:post_conv"] = with_mixer(gated, post_conv=True)
+    for place in ("head", "double"):
+        tokens = shrink(load_config("vim_tiny")).to_dict() | {"class_token": place}
+        out[f"readout:{place}"] = BackboneConfig.model_validate(tokens)
+    pooled = with_mixer({"kind": "ssm"}).to_dict() | {"head": {"pool": "max"}}
+    out["readout:max"] = BackboneConfig.model_validate(pooled)
     out["block:conv_position"] = with_mixer({"kind": "ssm"}, conv_position=True, layer_scale=0.5)
     out["block:norm_at"] = with_mixer(gated, norm_at="output", beside="local_conv", layer_scale=0.1)
     return out

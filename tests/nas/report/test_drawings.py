@@ -22,7 +22,8 @@ GRID = (5, 8)
 
 @pytest.mark.parametrize("kind", list(ORDERS.places))
 def test_every_order_is_drawn_as_it_is_scanned(kind):
-    order = read_order(kind)
+    needs = ", routes: [h, t_diag_flip, w3]" if kind == "routes" else ""
+    order = read_order(f"{{kind: {kind}{needs}}}")
     grid = (8, 8) if kind == "quadtree_official" else GRID
     tokens = grid[0] * grid[1]
     routes = visited(order, grid)
