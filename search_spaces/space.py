@@ -62,9 +62,9 @@ class SearchSpace:
         Raises: SpaceError for an unknown name, with the nearest, and for a mistake in the file,
         with file, line and remedy.
         """
-        text = str(source)
+        text, shipped = str(source), False
         if isinstance(source, str) and text in list_spaces():
-            path = SHIPPED / f"{text}.yaml"
+            path, shipped = SHIPPED / f"{text}.yaml", True
         elif Path(text).is_file():
             path = Path(text)
         else:
@@ -72,7 +72,8 @@ class SearchSpace:
             hint = f"did you mean {near[0]!r}?" if near else f"shipped: {', '.join(list_spaces())}"
             raise SpaceError(f"{text!r} is neither a shipped space nor a file; {hint}")
         document = yaml_files.read(path, SpaceError)
-        definition = loader.read(document, path.parent)
+        # Those that ship are proved by a test; building their options again would take a second.
+        definition = loader.read(document, path.parent, proven=shipped)
         return cls(definition, self_contained(path.read_text(encoding="utf-8"), definition))
 
     @classmethod

@@ -70,9 +70,9 @@ class Wanted:
             autocompletion=completing(strategy_names),
         ),
     ] = "evolution"
-    data: Annotated[str | None, typer.Option(help="scenes, digits, patterns or folder:PATH.")] = (
-        None
-    )
+    data: Annotated[
+        str | None, typer.Option(help="scenes, digits, relations, photographs or folder:PATH.")
+    ] = None
     recipe: Annotated[Path | None, typer.Option(help="YAML recipe of the training proxy.")] = None
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs per trial.")] = None
     image_size: ImageSizeOption = 224

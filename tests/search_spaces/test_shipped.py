@@ -8,8 +8,9 @@ from small_spaces import BAND, rng, space
 
 from backbones.mixers.ssm import SSMConfig
 from backbones.orders.quadtree import QuadtreeOrder
-from search_spaces import list_spaces
+from search_spaces import SearchSpace, list_spaces
 from search_spaces.fit import with_widths
+from search_spaces.space import SHIPPED
 
 DESIGNS = json.loads((Path(__file__).parent / "shipped_designs.json").read_text())
 """Points, members and samples of version 1 of every shipped space, with their fingerprints and
@@ -29,6 +30,13 @@ BUILDS = 6
 
 def test_six_spaces_ship():
     assert list_spaces() == ["hybrid", "local", "mambaout", "quadtree", "vim", "vmamba"]
+
+
+@pytest.mark.parametrize("name", list_spaces())
+def test_shipped_spaces_are_proved_as_a_users_own_is(name):
+    """Loading one by its name builds no options; a path does."""
+    path = SHIPPED / f"{name}.yaml"
+    assert SearchSpace.load(path).fingerprint == SearchSpace.load(name).fingerprint
 
 
 @pytest.mark.parametrize("name", list_spaces())
