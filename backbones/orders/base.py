@@ -137,7 +137,7 @@ def route_table(
 
     class_token: place of its name in CLASS_TOKENS.
     down, right: the routes walk over the map rolled by so many rows and columns.
-    Shapes: (K, L) int64, L = H * W + class tokens + `spare`. Padding tokens that a route does not
+    Shapes: (K, L) int64, L = `length` + class tokens. Padding tokens that a route does not
     need come last, where they change nothing. The class token stands in the middle of the
     forward curve, or at its ends; Vim reverses the sequence with it, LocalMamba puts it back in
     the middle.
@@ -147,16 +147,18 @@ def route_table(
     first, second = list(range(tokens, tokens + count))[:1], [tokens + 1][: count - 1]
     places = ([], first, []) if where == "middle" else (first, [], second)
     routes = order.sequences(height, width, places)
-    length = tokens + count + order.spare((height, width))
+    length = order.length((height, width)) + count
+    spares = np.arange(tokens + count, tokens + count + order.spare((height, width)))
     table = np.empty((len(routes), length), dtype=np.int64)
     for row, route in zip(table, routes):
-        spare = np.arange(tokens + count, length)
         holes = route == -1
         route = route.copy()
-        route[holes] = spare[: holes.sum()]
-        row[:] = np.concatenate([route, spare[holes.sum() :]])
+        route[holes] = spares[: holes.sum()]
+        row[:] = np.concatenate([route, spares[holes.sum() :]])[:length]
     if down or right:
-        names = np.arange(length)  # of every place of the rolled map, the token that lies there
+        names = np.arange(
+            tokens + count + len(spares)
+        )  # of every place of the rolled map, the token that lies there
         grid = raster(height, width).reshape(height, width)
         names[:tokens] = np.roll(grid, (down, right), axis=(0, 1)).ravel()
         table = names[table]
@@ -167,6 +169,14 @@ def route_table(
 def inverse_table(order: GridOrder, *args: int) -> np.ndarray:
     """Return for every token the step at which each route visits it; args as `route_table`."""
     return np.argsort(route_table(order, *args), axis=1)
+
+
+def steps_of_tokens(order: GridOrder, height: int, width: int) -> np.ndarray:
+    """Return for every token the step at which routes that share tokens out visit it.
+
+    Shapes: (H * W,), a step of the routes one after the other.
+    """
+    return np.argsort(route_table(order, height, width), axis=None)[: height * width]
 
 
 def move_codes(order: GridOrder, height: int, width: int) -> np.ndarray:

@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from backbones.language import Grid
-from backbones.orders.atrous import STEP, AtrousOrder, subgrid_table
-from backbones.orders.base import GridOrder, route_table
+from backbones.orders.base import GridOrder, route_table, steps_of_tokens
 from backbones.orders.shift import ShiftConfig
 from backbones.tables import side, table
 
@@ -52,22 +51,17 @@ class Tabled(nn.Module):
         return Laid(F.pad(x, (0, 0, 0, spare)), orders, lambda y: y.narrow(-2, 0, tokens))
 
 
-class Subgrids(nn.Module):
-    """Interleaved sub-grids, one a route."""
+class Gathered(nn.Module):
+    """Routes that share the tokens out, each laid out by itself; padding is zero."""
 
-    def __init__(self, order: AtrousOrder, inner: int, class_token: int = 0) -> None:
+    def __init__(self, order: GridOrder, inner: int, class_token: int = 0) -> None:
         super().__init__()
+        self.order, self.order_json = order, order.model_dump_json()
 
     def lay_out(self, x: Tensor, grid: Grid, sign: Sign | None, shift: ShiftConfig | None) -> Laid:
-        """Give each route the tokens of its sub-grid."""
-        pad_h, pad_w = (-n % STEP for n in grid)
-        height, width = grid[0] + pad_h, grid[1] + pad_w
-        tokens = table(subgrid_table, x.device, torch.int64, height, width)
-        x = F.pad(x.unflatten(1, grid), (0, 0, 0, pad_w, 0, pad_h)).flatten(1, 2)
-        x = x.index_select(1, tokens.flatten()).unflatten(1, (STEP**2, -1))
-
-        def restore(y: Tensor) -> Tensor:
-            y = y.flatten(1, 2).index_select(1, tokens.flatten().argsort())
-            return y.unflatten(1, (height, width))[:, : grid[0], : grid[1]].flatten(1, 2)
-
-        return Laid(x, None, restore)
+        """Give each route its tokens."""
+        visits = table(route_table, x.device, torch.int64, self.order_json, *grid)
+        back = table(steps_of_tokens, x.device, torch.int64, self.order_json, *grid)
+        x = F.pad(x, (0, 0, 0, self.order.spare(grid))).index_select(1, visits.flatten())
+        x = x.unflatten(1, (self.order.num_routes, -1))
+        return Laid(x, None, lambda y: y.flatten(1, 2).index_select(1, back))
