@@ -139,6 +139,9 @@ def _code(table: _Table, name: str, values: list[str]) -> None:
     """Add a choice's indicator columns, rare levels pooled, the most frequent one left out."""
     counts = Counter(values)
     rare = sorted(v for v, n in counts.items() if n < RARE)
+    if len(rare) == 1 and counts[rare[0]] == 1 and len(counts) > 2:
+        # One design has no spread to tell an interval from; it joins the next rarest level.
+        rare = sorted(sorted(counts, key=lambda v: (counts[v], v))[:2])
     if len(rare) > 1:
         values = [OTHER if v in rare else v for v in values]
         counts = Counter(values)

@@ -93,6 +93,15 @@ def test_many_rare_levels_are_pooled():
     assert len(factor.pooled) == 9
 
 
+def test_level_of_one_design_joins_another_and_no_interval_runs_away():
+    patterns = ["ssss"] * 8 + ["gggg"] * 6 + ["sgsg"] * 5 + ["ssgg"]
+    scores = [0.8 + 0.01 * (i % 4) for i in range(len(patterns))]
+    samples = [Sample(str(i), {"pattern": p}, y) for i, (p, y) in enumerate(zip(patterns, scores))]
+    (factor,) = analyze(samples, unit="percent", importance=False).factors
+    assert factor.pooled == ("sgsg", "ssgg")
+    assert all(e.designs > 1 and e.high - e.low < 0.1 for e in factor.levels)
+
+
 def test_too_few_designs_or_no_choice_is_an_error():
     with pytest.raises(StudyError, match="7 designs with a score are too few"):
         analyze([Sample(str(i), {"a": str(i % 2)}, 0.5) for i in range(7)], unit="plain")
