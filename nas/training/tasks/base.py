@@ -71,7 +71,7 @@ class Unmasked:
 
     def mask(self, draws: Tensor) -> Tensor:
         """Never asked: nothing is hidden."""
-        raise NotImplementedError
+        raise AssertionError("a task that hides nothing was asked for a mask")
 
     def shown(self, batch: Batch) -> Tensor:
         """Return the images."""
