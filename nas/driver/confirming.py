@@ -6,8 +6,10 @@ killed, and comes to the same verdict.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
+from backbones.config import BackboneConfig
 from nas.driver.access import Access, Done, Wait
 from nas.driver.progress import Confirming as ConfirmingBegins
 from nas.driver.progress import Judged, Notice
@@ -24,6 +26,7 @@ from nas.study.attempts import ENDED
 from nas.study.confirmation import SPLIT, Confirmation, Entrant
 from nas.study.outcomes import Outcome
 from nas.study.proposals import BASELINE, CONFIRMATION, NewProposal
+from nas.training.scaling import network_of
 
 # Below so many times the score of a guess, a network has not begun to learn.
 LEARNED = 3.0
@@ -67,7 +70,12 @@ class Confirming:
     def _choose(self, asked: Confirmation) -> Confirmation:
         access = self.access
         ended = access.store.read(lambda s: confirmations.searched(s, access.study_id))
-        chosen = choose_entrants(asked, ended, noise_of(access.settings.recipe))
+        recipe = access.settings.recipe
+
+        def network(found: Searched) -> str:
+            return network_of(BackboneConfig.model_validate(found.config), recipe)
+
+        chosen = choose_entrants(asked, ended, noise_of(recipe), network)
         if not chosen.entrants:
             return chosen
         return access.store.write(
@@ -141,11 +149,16 @@ class Confirming:
 
 
 def choose_entrants(
-    asked: Confirmation, ended: list[Searched], noise: Noise | None
+    asked: Confirmation,
+    ended: list[Searched],
+    noise: Noise | None,
+    network: Callable[[Searched], str],
 ) -> Confirmation:
     """Return the confirmation with its entrants: finalists by their scores, all baselines.
 
-    noise: of one run, as far as it is known; without it the best scores go on.
+    noise: of one run, as far as it is known; without it the best scores go on. network: what the
+    proxy trains for a design; of candidates that are one network to it, which no number of seeds
+    tells apart, the cheapest stands for all.
     """
     candidates: dict[str, Searched] = {}
     baselines: list[Entrant] = []
@@ -163,6 +176,9 @@ def choose_entrants(
             candidates[f"trial {run.trial_number}"] = found
     if not candidates:
         return asked
+    twins = _twins(candidates, network)
+    for name in twins:
+        del candidates[name]
     scores = {name: found.run.score or 0.0 for name, found in candidates.items()}
     costs = [Design(name=name, params=found.params) for name, found in candidates.items()]
     unknown = Noise(sd=max(scores.values()) - min(scores.values()), df=1.0)
@@ -173,10 +189,29 @@ def choose_entrants(
                 *(_entrant(name, candidates[name].run) for name in finalists.names),
                 *baselines,
             ),
-            "not_represented": tuple(missing),
+            "not_represented": (*missing, *_said_of(twins, finalists.names)),
             "left_out": finalists.left_out if noise is not None else 0,
         }
     )
+
+
+def _twins(candidates: dict[str, Searched], network: Callable[[Searched], str]) -> dict[str, str]:
+    """Return candidates that are to the proxy what a cheaper one is, with that one's name."""
+    first: dict[str, str] = {}
+    twins = {}
+    for name in sorted(candidates, key=lambda n: candidates[n].params):
+        seen = first.setdefault(network(candidates[name]), name)
+        if seen != name:
+            twins[name] = seen
+    return twins
+
+
+def _said_of(twins: dict[str, str], finalists: tuple[str, ...]) -> list[tuple[str, str]]:
+    return [
+        (name, f"to the proxy it is the same network as {other}, which costs no more")
+        for name, other in twins.items()
+        if other in finalists
+    ]
 
 
 def _entrant(name: str, run: Run) -> Entrant:

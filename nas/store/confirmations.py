@@ -19,6 +19,7 @@ class Searched(NamedTuple):
 
     run: Run
     params: int
+    config: dict[str, Any]
 
 
 def read(session: Session, study_id: int) -> Confirmation | None:
@@ -80,7 +81,7 @@ def set_verdict(
 def searched(session: Session, study_id: int) -> list[Searched]:
     """Return the candidates and baselines of a search that have ended, in their order."""
     query = (
-        select(Run, Architecture.params)
+        select(Run, Architecture.params, Architecture.config)
         .join(Architecture, Run.architecture_id == Architecture.id)
         .where(Run.study_id == study_id, Run.newest, Run.role.in_((CANDIDATE, BASELINE)))
         .order_by(Run.proposal)

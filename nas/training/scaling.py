@@ -35,6 +35,15 @@ REFERENCE_SIZE = 224
 _SLACKS = (0.03, 0.1, 0.3)
 
 
+def network_of(config: BackboneConfig, recipe: Recipe) -> str:
+    """Return a fingerprint of what the recipe trains for a design.
+
+    Designs that differ in what the scaling levels (a depth that rounds to the same, a pattern that
+    is cut off) are one network to a proxy: with one seed they get one score, bit for bit.
+    """
+    return proxy_config(config, recipe, num_classes=2, in_chans=3)[0].fingerprint()
+
+
 def proxy_config(
     config: BackboneConfig, recipe: Recipe, num_classes: int, in_chans: int
 ) -> tuple[BackboneConfig, list[str]]:

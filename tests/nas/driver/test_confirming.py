@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 from doubles import CONDITIONAL, FakeProxy, new_study, settings
 
+from backbones import cost as cost_of
+from backbones import load_config
+from backbones.config import BackboneConfig
 from nas.driver.clock import SystemClock
+from nas.driver.confirming import choose_entrants
 from nas.driver.progress import Confirming, Judged
 from nas.driver.running import run
 from nas.driver.studies import open_study
@@ -17,7 +21,12 @@ from nas.evidence.verdict import Verdict
 from nas.executors.inline import InlineExecutor
 from nas.export.trials import chosen_trial
 from nas.store import confirmations, queries
+from nas.store.confirmations import Searched
+from nas.store.tables import Run
 from nas.study.confirmation import Confirmation, parse_confirmation
+from nas.study.recipe import Recipe
+from nas.training.scaling import network_of
+from search_spaces.fit import Band, fit_widths
 
 ROOT = Path(__file__).resolve().parents[3]
 DRIVER = Path(__file__).with_name("crashing_driver.py")
@@ -76,6 +85,37 @@ def test_clear_winner_is_called_better(sqlite_url):
     against = verdict_of(sqlite_url).comparisons[0]
     assert against.other == "mambaout_femto" and against.word in ("better", "worse")
     assert against.low < against.estimate < against.high
+
+
+def searched_as(trial, score, params):
+    row = Run(role="candidate", trial_number=trial, score=score, state="complete")
+    row.fingerprint = str(trial)
+    return Searched(row, params, {})
+
+
+def test_candidates_that_are_one_network_to_the_proxy_are_confirmed_once():
+    ended = [searched_as(1, 0.8, 30), searched_as(2, 0.8, 20), searched_as(3, 0.7, 10)]
+    nets = {1: "a", 2: "a", 3: "b"}
+    chosen = choose_entrants(ASKED, ended, None, lambda one: nets[one.run.trial_number])
+    assert [e.name for e in chosen.entrants] == ["trial 2", "trial 3"]
+    ((name, why),) = chosen.not_represented
+    assert name == "trial 1" and "same network as trial 2" in why
+
+
+def test_depths_that_round_to_one_are_one_network_to_the_proxy():
+    """Half of three blocks is two, and half of four; widths fit either to the same cost."""
+    recipe = Recipe(dataset="digits")
+    known = load_config("mambaout_femto")
+
+    def with_depths(*depths):
+        stages = [stage | {"depth": n} for stage, n in zip(known.to_dict()["stages"], depths)]
+        return BackboneConfig.model_validate(known.to_dict() | {"stages": stages})
+
+    cost = cost_of(known).flops
+    twin = fit_widths(with_depths(4, 4, 10, 4), [Band("flops", 0.998 * cost, 1.002 * cost)])
+    assert twin.fingerprint() != known.fingerprint()
+    assert network_of(twin, recipe) == network_of(known, recipe)
+    assert network_of(with_depths(3, 3, 5, 3), recipe) != network_of(known, recipe)
 
 
 def test_study_without_confirmation_ends_with_the_search(sqlite_url):
