@@ -21,15 +21,13 @@ from nas.evidence.paired import Design, Scores
 from nas.evidence.racing import plan
 from nas.store import confirmations
 from nas.store.confirmations import Searched
+from nas.store.queries import learned
 from nas.store.tables import Architecture, Run
 from nas.study.attempts import ENDED
 from nas.study.confirmation import SPLIT, Confirmation, Entrant
 from nas.study.outcomes import Outcome
 from nas.study.proposals import BASELINE, CONFIRMATION, NewProposal
 from nas.training.scaling import network_of
-
-# Below so many times the score of a guess, a network has not begun to learn.
-LEARNED = 3.0
 
 
 class Confirming:
@@ -225,8 +223,8 @@ def _not_comparable(run: Run) -> str | None:
     if run.state != Outcome.COMPLETE.value:
         return f"its run of the search ended as {run.state}"
     metrics = run.metrics or {}
-    top1, chance = metrics.get("top1"), metrics.get("chance")
-    if top1 is not None and chance is not None and top1 < LEARNED * chance:
+    if not learned(metrics):
+        top1, chance = metrics.get("top1", 1.0), metrics["chance"]
         return f"it learned next to nothing in a run so short ({top1:.1%}, a guess {chance:.1%})"
     return None
 

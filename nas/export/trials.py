@@ -46,7 +46,8 @@ def export_trials(
     """
     folder = Path("runs") / "exports" if out is None or which != "pareto" else out
     written = []
-    for number in _numbers(study, storage, which):
+    summary = queries.summary(study, storage, top=1)
+    for number in _numbers(summary, which):
         trial = queries.trial(study, storage, number)
         path = out if out is not None and which != "pareto" else None
         path = path or folder / f"{study}-trial{number}.yaml"
@@ -55,7 +56,7 @@ def export_trials(
             BackboneConfig.model_validate(trial["config"]),
             image_size=trial["image_size"],
             convention=trial["convention"],
-            source={key: trial[key] for key in _SOURCE} | _verdict(study, storage, number),
+            source={key: trial[key] for key in _SOURCE} | _verdict(summary, number),
             recipe=trial["recipe"],
             environment={
                 **{key: trial[key] for key in ("backend", "device", "dtype")},
@@ -68,9 +69,8 @@ def export_trials(
     return written
 
 
-def _verdict(study: str, storage: str, trial: int) -> dict[str, Any]:
+def _verdict(summary: dict[str, Any], trial: int) -> dict[str, Any]:
     """Return what a confirmation says of a study, for the file of the design that it chose."""
-    summary = queries.summary(study, storage, top=1)
     if summary["verdict"] is None or chosen_trial(summary) != trial:
         return {}
     return {"verdict": sentences(Verdict.model_validate(summary["verdict"]))}
@@ -85,13 +85,13 @@ def chosen_trial(summary: dict[str, Any]) -> int:
     return next(int(e["trial"]) for e in entrants if e["name"] == name)
 
 
-def _numbers(study: str, storage: str, which: str) -> list[int]:
+def _numbers(summary: dict[str, Any], which: str) -> list[int]:
     if which.isdecimal():
         return [int(which)]
     if which not in ("best", "pareto"):
         raise StudyError(f"trial {which!r} is no trial; use a number, best or pareto")
-    summary = queries.summary(study, storage, top=1)
     if summary["best"] is None:
+        study = summary["study"]["study"]
         raise StudyError(
             f"study {study!r} has no candidate with a score yet; `status {study}` says where it is"
         )

@@ -6,7 +6,7 @@ queries, whatever the size of the study.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import Row, func, select
@@ -155,10 +155,15 @@ def _row(row: Row[Any]) -> dict[str, Any]:
     data = dict(row._mapping)
     started, finished = data.pop("started_at"), data["finished_at"]
     metrics = data.pop("metrics") or {}
-    data["learned"] = metrics.get("top1", 1.0) >= LEARNED * metrics.get("chance", 0.0)
+    data["learned"] = learned(metrics)
     data["trial"] = data.pop("trial_number")
     data["seconds"] = None if started is None or finished is None else finished - started
     return data
+
+
+def learned(metrics: Mapping[str, Any]) -> bool:
+    """Whether the network of a run has begun to learn: its top-1 is well above a guess's."""
+    return bool(metrics.get("top1", 1.0) >= LEARNED * metrics.get("chance", 0.0))
 
 
 def _of(study: Study, *roles: str) -> Any:
