@@ -51,12 +51,15 @@ def show(
     """Show the leaderboard, the baselines and the Pareto front, or one trial."""
     from nas.report.console import emit
     from nas.report.studies import summary_view, trial_view
+    from nas.report.text import invoked_as
     from nas.store import queries
 
     if trial is None:
         emit(queries.summary(study, storage, top=top), json, summary_view)
     else:
-        emit(queries.trial(study, storage, trial), json, trial_view)
+        found = queries.trial(study, storage, trial)
+        found["rerun"] = f"{invoked_as()} {found['rerun']}"
+        emit(found, json, trial_view)
 
 
 @app.command(rich_help_panel=LOOK_ROOM)

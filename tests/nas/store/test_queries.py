@@ -10,6 +10,7 @@ from doubles import CONDITIONAL, FakeProxy, driver, new_study, settings
 from rich.console import Console
 from sqlalchemy import update
 
+from nas.commands.main import main
 from nas.driver.running import run
 from nas.driver.status import status
 from nas.errors import StoreError, StudyError
@@ -69,6 +70,24 @@ def test_design_that_has_not_learned_is_named_and_not_beaten(url, clock):
     study.close()
 
 
+@pytest.mark.parametrize(
+    ("chance", "least"),
+    [(1 / 2, 0.612), (1 / 3, 0.482), (1 / 10, 0.3), (1 / 100, 0.03), (0.0, 0.02)],
+    ids=["2 classes", "3 classes", "10 classes", "100 classes", "skill"],
+)
+def test_what_counts_as_learned_can_be_reached_whatever_the_number_of_classes(chance, least):
+    def learned(top1):
+        return queries.learned({"top1": top1, "chance": chance})
+
+    assert not learned(chance) and not learned(least - 0.002)
+    assert learned(least + 0.001) and learned(1.0)
+    assert not learned(-0.1) and not learned(float("nan"))
+
+
+def test_run_that_kept_no_metrics_is_taken_as_learned():
+    assert queries.learned({})
+
+
 def test_front_holds_what_nothing_beats(study, url):
     found = queries.summary("s", url)
     everything = found["leaderboard"] + found["baselines"]
@@ -85,6 +104,22 @@ def test_front_holds_what_nothing_beats(study, url):
                 assert (row["trial"] in numbers) == (not beaten)
 
 
+@pytest.mark.parametrize(
+    ("called", "named"), [("cli.py", "python cli.py"), ("/b/scannas", "scannas")]
+)
+def test_command_that_trains_again_is_named_as_this_one_was_called(
+    study, url, monkeypatch, capsys, called, named
+):
+    for more in ([], ["--json"]):
+        monkeypatch.setattr(
+            sys, "argv", [called, "show", "s", "--trial", "1", "--storage", url, *more]
+        )
+        with pytest.raises(SystemExit, match="0"):
+            main()
+        out = " ".join(capsys.readouterr().out.split())
+        assert f"{named} run-trial s 1 --storage" in out, out
+
+
 def test_front_of_points():
     points = [(1, 0.9, 10.0), (2, 0.8, 5.0), (3, 0.8, 6.0), (4, 0.7, 7.0), (5, 0.9, 10.0)]
     assert front(points) == [1, 2]
@@ -98,7 +133,7 @@ def test_trial_has_all_that_is_known(study, url):
     assert found["recipe"]["epochs"] == 3 and found["convention"] == "fvcore"
     assert found["config"]["stages"] and found["choices"]
     assert found["environment"]["versions"]["sqlalchemy"]
-    assert found["rerun"].startswith("python cli.py run-trial s 1 --storage ")
+    assert found["rerun"].startswith("run-trial s 1 --storage ")
     assert [a["attempt"] for a in found["attempts"]] == [1]
     failed = queries.trial("s", url, 2)
     assert failed["state"] == "nan" and "NanLoss: nan in epoch 1" in failed["traceback"]
