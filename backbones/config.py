@@ -32,6 +32,7 @@ CANONICAL_VERSION = 1
 class StageConfig(Model):
     """Blocks at one resolution.
 
+    width: channels. depth: how many blocks.
     pattern: letters tiled over the depth, e.g. "qs" at depth 5 is q s q s q, or anchored: "s*g4"
         ends in four g, see `language.spell`.
     downsample: how the map enters from the stage before; required but for the first stage.
@@ -59,6 +60,9 @@ class StageConfig(Model):
 class BackboneConfig(Model):
     """A whole architecture; see the module docstring for the language.
 
+    name: what it is called. stem: how an image becomes the first map. blocks: letter -> what a
+        block of that letter is. stages: blocks at one resolution each. head: the classifier.
+    in_chans: of an image. num_classes: outputs, 0 for features alone.
     position: "learned" adds a table sized for `image_size`, resized for other inputs.
     rope: 2-D rotary embedding of the residual stream before every block (LocalVim).
     class_token: stands in the "middle" of a route (Vim), at its "head", at both ends ("double"),

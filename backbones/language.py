@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core.core_schema import no_info_before_validator_function
 
 Grid = tuple[int, int]
 """(H, W) of a map in tokens, or of an image in pixels."""
@@ -22,9 +24,23 @@ class Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def named(key: str) -> BeforeValidator:
-    """Let a mapping with one telling key be written as the bare value: `norm: rmsnorm`."""
-    return BeforeValidator(lambda v: {key: v} if isinstance(v, str) else v)
+@dataclass(frozen=True)
+class named:
+    """Lets a mapping with one telling key be written as the bare value: `norm: rmsnorm`."""
+
+    key: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """Validate the mapping that is meant."""
+        return no_info_before_validator_function(
+            lambda v: {self.key: v} if isinstance(v, str) else v, handler(source)
+        )
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        """Allow both spellings."""
+        whole = handler(schema)
+        bare = handler.resolve_ref_schema(whole)["properties"][self.key]
+        return {"anyOf": [{k: bare[k] for k in ("enum", "const", "type") if k in bare}, whole]}
 
 
 class NormConfig(Model):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from backbones.language import Grid, Model, Norm, NormConfig, plain
 from backbones.mixers.base import Mixer
@@ -14,7 +14,10 @@ from backbones.tally import Tally
 
 
 class FFNConfig(Model):
-    """Linear, GELU, linear, with biases; hidden = int(width * ratio)."""
+    """Linear, GELU, linear, with biases; hidden = int(width * ratio).
+
+    ratio: hidden width / width.
+    """
 
     ratio: Annotated[float, Field(gt=0)] = 4.0
 
@@ -23,9 +26,18 @@ class FFNConfig(Model):
         return int(self.ratio * width)
 
 
+def _first_spelling_too(schema: dict[str, Any]) -> None:
+    schema["properties"]["local_branch"] = {
+        "type": "boolean",
+        "deprecated": True,
+        "description": "First spelling of `beside: local_conv`.",
+    }
+
+
 class BlockConfig(Model):
     """One residual block: x + mixer(norm(x)), then x + ffn(norm(x)) if there is one.
 
+    mixer: what mixes tokens. ffn: what mixes channels after it, null for none.
     norm: of both branches; null for mixers that normalize inside (inverted_residual).
     beside: a second mixer of the same tokens; both outputs pass one shared channel attention and
         are summed (EfficientVMamba's `local_conv`).
@@ -36,6 +48,8 @@ class BlockConfig(Model):
     conv_position: adds a depthwise 3 x 3 of x to x before the block (CPVT, arXiv 2102.10882).
     post_conv: replaces x by GELU(BN(depthwise 3x3(x))) after the block (PlainMamba-L1, block 0).
     """
+
+    model_config = ConfigDict(json_schema_extra=_first_spelling_too)
 
     norm: Norm | None = NormConfig()
     mixer: Mixer = SSMConfig()

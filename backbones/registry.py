@@ -77,6 +77,20 @@ class Registry:
             raise PydanticCustomError("unknown_kind", f"{said}; {hint}")
         return self.load(kind).model_validate(data)
 
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        """Allow a bare kind, or any registered part with its kind."""
+        parts = {kind: self.load(kind) for kind in self.places}
+        bare = [k for k, part in parts.items() if not _needed(part)]
+        whole = [
+            {**handler(part.__pydantic_core_schema__), "required": ["kind", *_needed(part)]}
+            for part in parts.values()
+        ]
+        return {"anyOf": [{"enum": bare}, *whole]}
+
+
+def _needed(part: Any) -> list[str]:
+    return [name for name, field in part.model_fields.items() if field.is_required()]
+
 
 ORDERS = Registry(
     "scan order",

@@ -185,7 +185,7 @@ class ConvStem(StemConfig):
         tally.conv("stem", (self.patch // 2) ** 2 * hidden * width, width, height * breadth)
 
 
-Stem = Annotated[SerializeAsAny[StemConfig], BeforeValidator(STEMS.read)]
+Stem = Annotated[SerializeAsAny[StemConfig], BeforeValidator(STEMS.read), STEMS]
 
 
 # --- between stages ----------------------------------------------------------------------------
@@ -237,4 +237,4 @@ class PatchMerging(Resampler):
         tally.linear("downsample", 4 * inputs, width, height * breadth, bias=False)
 
 
-Downsample = Annotated[SerializeAsAny[Resampler], BeforeValidator(DOWNSAMPLES.read)]
+Downsample = Annotated[SerializeAsAny[Resampler], BeforeValidator(DOWNSAMPLES.read), DOWNSAMPLES]

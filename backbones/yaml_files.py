@@ -182,8 +182,8 @@ def _models_in(annotation: Any, data: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     parts = get_args(annotation)
-    for registry in (getattr(getattr(p, "func", None), "__self__", None) for p in parts):
-        if isinstance(registry, Registry):
+    for part in parts:
+        if isinstance(part, Registry):
             kind = data.get("kind") if isinstance(data, dict) else None
-            return [registry.load(kind)] if kind in registry.places else registry.classes()
+            return [part.load(kind)] if kind in part.places else part.classes()
     return [m for part in parts for m in _models_in(part, data)]

@@ -31,6 +31,8 @@ from pydantic import (
     model_validator,
 )
 
+from backbones.config import BackboneConfig
+
 NAME = r"^[a-z][a-z0-9_]*$"
 
 
@@ -63,11 +65,14 @@ Letter = Annotated[str, Field(pattern=r"^[a-zA-Z]$")]
 class ChoiceEntry(Entry):
     """One choice; exactly one of four forms.
 
+    about: what it decides, in a line.
     options: a list of values, or label: value where a value is more than a scalar or a list.
     range: [lowest, highest] number, with a step; integers where all three are whole.
-    of: a set of values, of which it takes so many as choose says: a number or [fewest, most].
+    step: of a range. of: a set of values, of which it takes so many as choose says.
+    choose: a number or [fewest, most], of the values in `of`.
     letters: pattern over depth. Letters are block names ("qs"), or letter: block name where a
-        stage has blocks of its own; with max_period, the longest pattern, or patterns, a list.
+        stage has blocks of its own; with max_period or patterns.
+    max_period: letters of the longest pattern. patterns: a list of all that there are.
     sets: the config path or paths that the value is written to. Without sets, each option is a
         mapping of its own from paths to values, the same paths in all.
     per: in place of sets, a path with alternatives (`*`, `a|b`): a choice of its own for each
@@ -76,14 +81,28 @@ class ChoiceEntry(Entry):
     """
 
     about: str = ""
-    sets: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = ()
+    sets: Annotated[
+        tuple[str, ...], BeforeValidator(_as_list, json_schema_input_type=str | list[str])
+    ] = ()
     per: str | None = None
     options: list[JsonValue] | dict[str | int | float, JsonValue] | None = None
     range: Annotated[list[Number], Field(min_length=2, max_length=2)] | None = None
     step: Annotated[Number, Field(gt=0)] = 1
     of: Annotated[list[str | int], Field(min_length=2)] | None = None
-    choose: Annotated[list[PositiveInt], BeforeValidator(_as_bounds)] | None = None
-    letters: Annotated[dict[Letter, Letter], BeforeValidator(_as_letters)] | None = None
+    choose: (
+        Annotated[
+            list[PositiveInt],
+            BeforeValidator(_as_bounds, json_schema_input_type=PositiveInt | list[PositiveInt]),
+        ]
+        | None
+    ) = None
+    letters: (
+        Annotated[
+            dict[Letter, Letter],
+            BeforeValidator(_as_letters, json_schema_input_type=str | dict[Letter, Letter]),
+        ]
+        | None
+    ) = None
     max_period: Annotated[int, Field(ge=1, le=8)] | None = None
     patterns: Annotated[list[str], Field(min_length=1)] | None = None
     when: dict[str, JsonValue] | None = None
@@ -155,7 +174,10 @@ class ChoiceEntry(Entry):
 
 
 class FitEntry(Entry):
-    """Stage widths are not chosen but solved for, in multiples of `step`."""
+    """Stage widths are not chosen but solved for.
+
+    kind: "width" is all there is. step: widths are multiples of it.
+    """
 
     kind: Literal["width"]
     step: PositiveInt = 8
@@ -164,6 +186,11 @@ class FitEntry(Entry):
 class SpaceFile(Entry):
     """A whole file.
 
+    schema: of this language, 1. name: in lower case. version: to be raised when choices change.
+    description: a line for `spaces`. base: what no choice sets: a preset, the path of a config
+    file, or a config.
+    choices: name -> what may vary. constraints: statements that no design may break.
+    fit: solve for the stage widths instead of choosing them.
     points: published designs that a search is compared with, as preset: {path: value, ...}
     where the paths change the preset, e.g. a scan order that the space leaves out.
     """
@@ -172,7 +199,10 @@ class SpaceFile(Entry):
     name: Annotated[str, Field(pattern=NAME)]
     version: PositiveInt = 1
     description: str = ""
-    base: str | dict[str, JsonValue]
+    base: Annotated[
+        str | dict[str, JsonValue],
+        BeforeValidator(lambda base: base, json_schema_input_type=str | BackboneConfig),
+    ]
     choices: Annotated[dict[Annotated[str, Field(pattern=NAME)], ChoiceEntry], Field(min_length=1)]
     constraints: tuple[dict[str, JsonValue], ...] = ()
     points: dict[str, dict[str, JsonValue] | None] = {}

@@ -72,4 +72,4 @@ class MixerConfig(Model, ABC):
         return ()
 
 
-Mixer = Annotated[SerializeAsAny[MixerConfig], BeforeValidator(MIXERS.read)]
+Mixer = Annotated[SerializeAsAny[MixerConfig], BeforeValidator(MIXERS.read), MIXERS]

@@ -74,7 +74,7 @@ class ScanOrder(Model, ABC):
 
 Places = tuple[list[int], list[int], list[int]]
 """Class tokens at the head, in the middle and at the tail of a route."""
-Order = Annotated[SerializeAsAny[ScanOrder], BeforeValidator(ORDERS.read)]
+Order = Annotated[SerializeAsAny[ScanOrder], BeforeValidator(ORDERS.read), ORDERS]
 
 
 class GridOrder(ScanOrder):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -116,6 +116,16 @@ def spaces(
         emit(listing(), json, spaces_table)
     else:
         emit(explain(name), json, space_view)
+
+
+@app.command(rich_help_panel=LOOK_ROOM)
+def schema(
+    sort: Annotated[Literal["space", "config", "recipe"], typer.Argument(help="Sort of file.")],
+) -> None:
+    """Print the JSON Schema of a sort of file, for editors that complete and check YAML."""
+    from nas.report.schemas import schema_text
+
+    print(schema_text(sort), end="")
 
 
 @app.command(rich_help_panel=LOOK_ROOM)

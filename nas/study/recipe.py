@@ -39,6 +39,11 @@ class Recipe(Part):
         px: widths are scaled together, in multiples of width_step, until they meet it. Equal
         candidates stay equal, and each takes about as long. depth_ratio: of every depth,
         rounded up; two blocks stay two.
+    epochs: passes over the training images. optimizer: as timm names it. schedule: of the
+        learning rate, one-cycle. weight_decay: decoupled, of weights alone.
+    label_smoothing: share of the target that goes to all classes. augment: "flip" mirrors at
+        random.
+    width_step: widths are multiples of it.
     batch_size: images of each task per update. accumulate: passes per update, each of batch_size
         / accumulate images (raised when memory runs out).
     lr: peak of the one-cycle schedule. warmup: share of the updates before the peak.
