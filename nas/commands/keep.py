@@ -72,15 +72,13 @@ def run_trial(study: str, trial: int, storage: StorageOption = DEFAULT_STORAGE) 
     from nas.errors import StudyError
     from nas.executors.rerun import rerun_trial
     from nas.report.console import say
-    from nas.report.text import percent
+    from nas.report.text import scored
 
     again = rerun_trial(study, storage, trial)
     if again.error is not None:
         raise StudyError(f"trial {trial} ended as {again.outcome} again: {again.error}")
     verdict = "the same, bit for bit" if again.same else "DIFFERENT"
-    say(
-        f"{study} trial {trial} on {again.backend}: recorded {percent(again.recorded, 4)}, "
-        f"now {percent(again.score, 4)}: {verdict}"
-    )
+    recorded, now = (scored(s, again.metric, 4) for s in (again.recorded, again.score))
+    say(f"{study} trial {trial} on {again.backend}: recorded {recorded}, now {now}: {verdict}")
     if not again.same:
         sys.exit(1)

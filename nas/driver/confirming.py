@@ -27,6 +27,7 @@ from nas.study.attempts import ENDED
 from nas.study.confirmation import SPLIT, Confirmation, Entrant
 from nas.study.outcomes import Outcome
 from nas.study.proposals import BASELINE, CONFIRMATION, NewProposal
+from nas.study.tasks import metric_of
 from nas.training.scaling import network_of
 
 
@@ -127,7 +128,7 @@ class Confirming:
         try:
             verdict = judge(
                 table,
-                unit="percent" if access.settings.recipe.score == "top1" else "plain",
+                unit=metric_of(access.settings.recipe.to_dict()).unit,
                 split=SPLIT,
                 dropped=dropped,
                 not_represented=chosen.not_represented,

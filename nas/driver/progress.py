@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from nas.study.outcomes import Outcome
+from nas.study.tasks import TOP1, Metric
 
 
 @dataclass(frozen=True)
 class StudyStarted:
-    """A driver begins or continues a study. done: candidates that have ended already."""
+    """A driver begins or continues a study.
+
+    done: candidates that have ended already. metric: what its scores are.
+    """
 
     study: str
     storage: str
@@ -19,6 +23,7 @@ class StudyStarted:
     done: int
     baselines: int
     continued: bool
+    metric: Metric = TOP1
 
 
 @dataclass(frozen=True)

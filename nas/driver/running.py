@@ -12,6 +12,7 @@ from nas.driver.signals import on_signal
 from nas.driver.studies import Study
 from nas.store import runs
 from nas.study.proposals import CANDIDATE
+from nas.study.tasks import metric_of
 from nas.training.environment import environment
 
 
@@ -85,4 +86,5 @@ def _started(study: Study, driver: Coordinator) -> StudyStarted:
         done=done,
         baselines=len(driver.settings.space.points) if wanted else 0,
         continued=study.continued,
+        metric=metric_of(driver.settings.recipe.to_dict()),
     )

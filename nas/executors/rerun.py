@@ -18,6 +18,7 @@ from nas.store.tables import Run
 from nas.study.attempts import Attempt, Lease
 from nas.study.outcomes import Outcome
 from nas.study.place import Place
+from nas.study.tasks import Metric, metric_of
 
 if TYPE_CHECKING:
     from nas.training.loop import EpochMetrics
@@ -35,6 +36,7 @@ class Rerun:
     same: bool
     backend: str | None
     error: str | None
+    metric: Metric
 
 
 def rerun_trial(
@@ -64,6 +66,7 @@ def rerun_trial(
         same=result.score == recorded,
         backend=result.backend,
         error=result.error,
+        metric=metric_of(attempt.recipe),
     )
 
 

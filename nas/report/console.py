@@ -26,12 +26,17 @@ def say(line: str) -> None:
 
 
 def table(
-    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str = "", numeric: str = ""
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    title: str = "",
+    numeric: Sequence[str] | str = (),
 ) -> Table:
-    """Make a table; `numeric` names, separated by blanks, the columns to align right."""
+    """Make a table; `numeric` names the columns to align right, if a text separated by blanks."""
+    right = numeric.split() if isinstance(numeric, str) else numeric
     out = Table(title=title or None, title_justify="left", header_style="bold", box=None)
     for column in columns:
-        out.add_column(column, justify="right" if column in numeric.split() else "left")
+        out.add_column(column, justify="right" if column in right else "left")
     for row in rows:
         out.add_row(*("" if cell is None else str(cell) for cell in row))
     return out

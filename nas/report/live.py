@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from types import TracebackType
 
+from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
 from rich.live import Live as Screen
 from rich.progress import (
@@ -31,10 +32,13 @@ from nas.driver.progress import (
     TrialStarted,
     Waiting,
 )
-from nas.report.charts import front, rise
-from nas.report.text import duration, giga, mega, percent
+from nas.report.charts import bars, front, labeled, rise
+from nas.report.text import duration, giga, mega, scored
 from nas.study.outcomes import Outcome
-from nas.study.proposals import SEARCHED
+from nas.study.proposals import CONFIRMATION, SEARCHED
+from nas.study.tasks import TOP1
+
+_AN_HOUR = 3600.0
 
 
 class Live:
@@ -53,8 +57,11 @@ class Live:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
             console=console,
+            speed_estimate_period=_AN_HOUR,  # a trial may take minutes
         )
-        self.study: TaskID | None = None
+        self.metric = TOP1
+        self.phase: TaskID | None = None
+        self.confirming: TaskID | None = None
         self.trials: dict[int, TaskID] = {}
         self.names: dict[int, str] = {}
         self.flops: dict[int, int] = {}
@@ -87,14 +94,32 @@ class Live:
         """Return what stands below the lines."""
         parts: list[RenderableType] = [self.bars]
         if self.scores:
-            scores = [score for _, score in self.scores]
-            said = f"best so far {rise(scores)}  top-1 against FLOPs {front(self.scores)}"
-            parts.append(Text(said))
+            parts.append(Columns(map(Text, self._charts()), padding=(0, 4)))
         if self.ended:
             pace = (time.monotonic() - self.began) / self.ended
             failures = ", ".join(f"{n} {kind}" for kind, n in list(self.failed.items()))
-            parts.append(Text(f"{duration(pace)} a trial; failed: {failures or 'none'}"))
+            hourly = f"{_AN_HOUR / max(pace, 1e-3):,.0f} an hour"
+            parts.append(Text(f"{duration(pace)} a trial, {hourly}; failed: {failures or 'none'}"))
         return Group(*parts)
+
+    def _charts(self) -> list[str]:
+        """Return the best so far by trials, and the front by FLOPs."""
+        best, costs = rise([score for _, score in self.scores]), [cost for cost, _ in self.scores]
+        many = f"after 1 to {len(self.scores)} candidates"
+        between = f"FLOPs {giga(min(costs))} to {giga(max(costs))}"
+        charts = (
+            ("best so far", best, many),
+            ("at most so many FLOPs", front(self.scores), between),
+        )
+        return [
+            labeled(
+                f"{self.metric.metric}, {title}",
+                bars(values),
+                (scored(values[0], self.metric), scored(values[-1], self.metric)),
+                foot,
+            )
+            for title, values, foot in charts
+        ]
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
@@ -110,7 +135,7 @@ class Live:
             case TrialFinished():
                 self._finished(event)
             case Replayed():
-                score = percent(event.score)
+                score = scored(event.score, self.metric)
                 self._say(
                     f"trial {event.trial:>3}  as trial {event.of_trial}, not trained: {score}"
                 )
@@ -134,15 +159,17 @@ class Live:
             f"{event.trials} candidates wanted, {event.done} done; "
             f"{event.baselines} published designs as baselines"
         )
-        self.study = self.bars.add_task(
+        self.metric = event.metric
+        self.phase = self.bars.add_task(
             "exploring", total=event.trials, completed=event.done, note="no score yet"
         )
 
     def _confirming(self, event: Confirming) -> None:
         many = f"{len(event.names)} designs with {event.seeds} fresh seeds each, on the test split"
         self._say(f"confirming {many}: {', '.join(event.names)}")
-        if self.study is not None:
-            self.bars.update(self.study, description="confirming")
+        self.confirming = self.bars.add_task(
+            "confirming", total=len(event.names) * event.seeds, note=""
+        )
         if event.left_out:
             self._say(
                 f"{event.left_out} more candidates may be as good by their one run; "
@@ -166,8 +193,10 @@ class Live:
 
     def _epoch(self, event: EpochDone) -> None:
         if (task := self.trials.get(event.trial)) is not None:
-            top1 = percent(event.metrics.get("val_top1"))
-            self.bars.update(task, completed=event.epoch, note=f"top-1 {top1}")
+            found = event.metrics.get("score")
+            found = event.metrics.get("val_top1") if found is None else found
+            note = f"{self.metric.metric} {scored(found, self.metric)}"
+            self.bars.update(task, completed=event.epoch, note=note)
 
     def _drop(self, trial: int) -> None:
         if (task := self.trials.pop(trial, None)) is not None:
@@ -184,13 +213,15 @@ class Live:
         if event.outcome not in (Outcome.COMPLETE, Outcome.PRUNED):
             self.failed[event.outcome.value] += 1
         if event.outcome is Outcome.COMPLETE:
-            result = f"{percent(event.score)}  {event.seconds or 0:5.1f} s"
+            result = f"{scored(event.score, self.metric)}  {event.seconds or 0:5.1f} s"
         else:
             result = f"{event.outcome.value}: {event.error}"
         mark = "  best so far" if event.best else ""
         self._say(f"trial {event.trial:>3}  {what}  {result}{mark}")
-        if self.study is not None:
-            self.bars.update(self.study, completed=event.done)
+        if self.confirming is not None and event.role == CONFIRMATION:
+            self.bars.advance(self.confirming)
+        if self.phase is not None:
+            self.bars.update(self.phase, completed=event.done)
             if event.best:
-                note = f"best {percent(event.score)} (trial {event.trial})"
-                self.bars.update(self.study, note=note)
+                note = f"best {scored(event.score, self.metric)} (trial {event.trial})"
+                self.bars.update(self.phase, note=note)

@@ -9,8 +9,10 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from nas.evidence.verdict import Verdict, sentences
+from nas.evidence.words import difference
 from nas.report.console import table
-from nas.report.text import duration, giga, invoked_as, mega, percent
+from nas.report.text import duration, giga, invoked_as, mega, scored
+from nas.study.tasks import Metric, metric_of
 
 
 def studies_table(rows: list[dict[str, Any]]) -> RenderableType:
@@ -18,7 +20,7 @@ def studies_table(rows: list[dict[str, Any]]) -> RenderableType:
     if not rows:
         return Text(f"no studies yet; `{invoked_as()} search` makes one")
     return table(
-        ("study", "space", "budget", "strategy", "done", "running", "best"),
+        ("study", "space", "budget", "strategy", "done", "running", "best", "score"),
         [
             (
                 r["study"],
@@ -27,7 +29,8 @@ def studies_table(rows: list[dict[str, Any]]) -> RenderableType:
                 r["strategy"],
                 f"{r['done']}/{r['trials']}",
                 r["running"],
-                percent(r["best_score"]),
+                scored(r["best_score"], Metric(r["metric"], r["unit"])),
+                r["metric"],
             )
             for r in rows
         ],
@@ -81,8 +84,10 @@ def status_view(status: dict[str, Any]) -> RenderableType:
 def summary_view(summary: dict[str, Any]) -> RenderableType:
     """Render `nas.store.queries.summary`."""
     study = summary["study"]
-    columns = ("trial", "design", "top-1", "FLOPs", "params", "s", "backend", "fingerprint")
-    numeric = "trial top-1 FLOPs params s"
+    metric = metric_of(study["recipe"])
+    named = metric.metric
+    columns = ("trial", "design", named, "FLOPs", "params", "s", "backend", "fingerprint")
+    numeric = ("trial", named, "FLOPs", "params", "s")
     counts = ", ".join(f"{n} {state}" for state, n in study["counts"].items())
     head = (
         f"{study['space']} (version {study['space_version']}), budget {', '.join(study['budget'])} "
@@ -90,13 +95,13 @@ def summary_view(summary: dict[str, Any]) -> RenderableType:
     )
     parts: list[RenderableType] = [Text(study["study"], "bold"), Text(head), Text()]
     for title, key in (("candidates", "leaderboard"), ("published designs, refitted", "baselines")):
-        rows = [_row(r) for r in summary[key]]
+        rows = [_row(r, metric) for r in summary[key]]
         if not rows and key == "baselines":
             continue
         parts += [table(columns, rows, title=title, numeric=numeric), Text()]
     for cost, rows in summary["pareto"].items():
-        line = "  ".join(f"trial {r['trial']} {percent(r['score'])}" for r in rows)
-        parts.append(Text(f"Pareto front, top-1 against {cost}: {line or 'empty'}"))
+        line = "  ".join(f"trial {r['trial']} {scored(r['score'], metric)}" for r in rows)
+        parts.append(Text(f"Pareto front, {named} against {cost}: {line or 'empty'}"))
     parts += [Text(), *findings(summary), verdict(summary)]
     parts += [*unlearned(summary), *warnings(study["recipe"])]
     return Group(*parts)
@@ -126,14 +131,16 @@ def verdict(summary: dict[str, Any]) -> Text:
     baselines = [b for b in summary["baselines"] if b["score"] is not None and b["learned"]]
     if best is None:
         return Text("no candidate has a score yet")
-    said = f"best: trial {best['trial']}, {percent(best['score'])} top-1 under the proxy"
+    metric = metric_of(summary["study"]["recipe"])
+    said = f"best: trial {best['trial']}, {scored(best['score'], metric)} {metric.metric}"
+    said += " under the proxy"
     if not baselines:
         return Text(f"{said}; no published design was trained beside it", "bold")
     top = baselines[0]
-    gap = 100 * (best["score"] - top["score"])
+    gap = difference(best["score"] - top["score"], metric.unit)
     return Text(
         f"{said}; {len(summary['beats'])} of {len(baselines)} published designs are below it "
-        f"({gap:+.2f} points to the best of them, {top['label']}), by one run each; "
+        f"({gap} to the best of them, {top['label']}), by one run each; "
         f"`{invoked_as()} confirm {summary['study']['study']}` says what of it holds",
         "bold",
     )
@@ -183,9 +190,10 @@ def warnings(recipe: dict[str, Any]) -> list[Text]:
 
 def trial_view(trial: dict[str, Any]) -> RenderableType:
     """Render `nas.store.queries.trial`."""
+    metric = metric_of(trial["recipe"])
     head = (
         f"{trial['label'] or trial['kind']}, {trial['role']}, {trial['state']}, "
-        f"top-1 {percent(trial['score'])}; {giga(trial['flops'])} FLOPs "
+        f"{metric.metric} {scored(trial['score'], metric)}; {giga(trial['flops'])} FLOPs "
         f"({trial['convention']}, {trial['image_size']} px), {mega(trial['params'])} parameters"
     )
     where = f"{trial['backend']} on {trial['device']}, {trial['dtype']}, seed {trial['seed']}"
@@ -194,12 +202,12 @@ def trial_view(trial: dict[str, Any]) -> RenderableType:
             e["epoch"],
             f"{e['train_loss']:.4f}",
             f"{e['val_loss']:.4f}",
-            percent(e["val_top1"]),
+            scored(e["val_top1"] if e.get("score") is None else e["score"], metric),
             f"{e['seconds']:.1f}",
         )
         for e in trial["epochs"]
     ]
-    columns = ("epoch", "train loss", "val loss", "top-1", "s")
+    columns = ("epoch", "train loss", "val loss", metric.metric, "s")
     parts: list[RenderableType] = [
         Text(f"{trial['study']} trial {trial['trial']}", "bold"),
         Text(head),
@@ -213,7 +221,7 @@ def trial_view(trial: dict[str, Any]) -> RenderableType:
     if scores := (trial["metrics"] or {}).get("scores"):
         parts.append(Text("  ".join(f"{name} {value:.4f}" for name, value in scores.items())))
     if epochs:
-        parts += [Text(), table(columns, epochs, numeric=" ".join(columns))]
+        parts += [Text(), table(columns, epochs, numeric=columns)]
     if trial["choices"]:
         chosen = yaml.safe_dump(trial["choices"], sort_keys=False, default_flow_style=None)
         parts.append(Text(f"\nchoices\n{chosen}"))
@@ -223,8 +231,8 @@ def trial_view(trial: dict[str, Any]) -> RenderableType:
     return Group(*parts)
 
 
-def _row(r: dict[str, Any]) -> tuple[Any, ...]:
-    score = percent(r["score"]) if r["score"] is not None else r["state"]
+def _row(r: dict[str, Any], metric: Metric) -> tuple[Any, ...]:
+    score = scored(r["score"], metric) if r["score"] is not None else r["state"]
     return (
         r["trial"],
         r["label"] or r["kind"],

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from nas.study.tasks import TOP1, Metric
+
 INSTALLED = "scannas"
 
 
@@ -26,6 +28,13 @@ def mega(params: float | None) -> str:
 def percent(share: float | None, digits: int = 2) -> str:
     """Format a share in 0..1 as a percentage."""
     return "-" if share is None else f"{100 * share:.{digits}f}%"
+
+
+def scored(score: float | None, metric: Metric = TOP1, digits: int = 2) -> str:
+    """Format a score as its metric is read."""
+    if score is None or metric.unit == "percent":
+        return percent(score, digits)
+    return f"{score:.{digits + 2}f}"
 
 
 def duration(seconds: float | None) -> str:

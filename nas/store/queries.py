@@ -19,6 +19,7 @@ from nas.store.tables import Architecture, Environment, Epoch, Run, Study
 from nas.study.attempts import ENDED, RUNNING
 from nas.study.outcomes import Outcome
 from nas.study.proposals import BASELINE, CANDIDATE, REPLAY, SEARCHED
+from nas.study.tasks import metric_of
 
 COMPLETE = Outcome.COMPLETE.value
 PARETO_COSTS = ("flops", "params")
@@ -131,6 +132,7 @@ def _studies(session: Session) -> list[dict[str, Any]]:
             "trials": row.trials,
             **counted.get(row.id, {"done": 0, "running": 0}),
             "best_score": best.get(row.id),
+            **metric_of(row.settings["recipe"])._asdict(),
             "created_at": row.created_at,
         }
         for row in session.scalars(select(Study).order_by(Study.created_at.desc(), Study.id))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator, model_validator
 
@@ -23,6 +24,33 @@ DATASETS: dict[Task, str] = {
     "reconstruct": "photographs",
 }
 MASK_BLOCK = 4  # tokens on a side
+
+
+class Metric(NamedTuple):
+    """How a score is called and written.
+
+    unit: "percent" of a share, or "plain" as it is.
+    """
+
+    metric: str
+    unit: Literal["percent", "plain"]
+
+
+TOP1 = Metric("top-1", "percent")
+_METRICS: dict[str, Metric] = {
+    "top1": TOP1,
+    "likelihood": Metric("likelihood", "plain"),
+    "miou": Metric("mean IoU", "percent"),
+    "skill": Metric("skill", "plain"),
+}
+_R2 = Metric("skill (R²)", "plain")
+
+
+def metric_of(recipe: Mapping[str, Any]) -> Metric:
+    """Return what the scores of a recipe, as it is stored, are called."""
+    if recipe.get("task") == "reconstruct" and not recipe.get("also"):
+        return _R2
+    return _METRICS[recipe.get("score", "top1")]
 
 
 class Part(BaseModel):

@@ -10,6 +10,7 @@ from nas.evidence.findings import Analysis
 from nas.evidence.verdict import Verdict
 from nas.evidence.words import plural
 from nas.report.drawings.style import COLORS, FAINT, INK, PAPER, new_figure, plain_text
+from nas.study.tasks import TOP1, Metric
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +26,7 @@ Row = dict[str, Any]
 
 
 @plain_text
-def cloud_figure(trials: list[Row], front: list[Row], cost: str) -> Figure:
+def cloud_figure(trials: list[Row], front: list[Row], cost: str, metric: Metric = TOP1) -> Figure:
     """Draw designs by score and cost, the Pareto front, and the published designs by name.
 
     trials, front: rows with trial, label, score, flops and params; those without a score are
@@ -33,17 +34,17 @@ def cloud_figure(trials: list[Row], front: list[Row], cost: str) -> Figure:
     """
     title, scale = COSTS[cost]
     figure = new_figure(*_SIZE)
-    axis = _axis(figure, title, "top-1 under the proxy, %")
+    axis = _axis(figure, title, _under_proxy(metric))
     candidates, named = _split(trials)
     axis.plot(
-        [r[cost] * scale for r in candidates], [100 * r["score"] for r in candidates], "o", ms=5,
+        [r[cost] * scale for r in candidates], _scores(candidates, metric), "o", ms=5,
         color=COLORS[0], alpha=0.6, mec="none", label="candidates",
     )  # fmt: skip
-    corner = sorted((r[cost] * scale, 100 * r["score"]) for r in front)
+    corner = sorted((r[cost] * scale, _scale(metric) * r["score"]) for r in front)
     if corner:
         axis.step(*zip(*corner), where="post", color=FAINT, lw=1.3, label="Pareto front")
     for row in named:
-        at = (row[cost] * scale, 100 * row["score"])
+        at = (row[cost] * scale, _scale(metric) * row["score"])
         axis.plot(*at, "D", ms=7, mfc=PAPER, mec=INK)
         axis.annotate(row["label"], at, (0, 7), textcoords="offset points", ha="center",
                       fontsize=8, color=INK)  # fmt: skip
@@ -52,24 +53,29 @@ def cloud_figure(trials: list[Row], front: list[Row], cost: str) -> Figure:
 
 
 @plain_text
-def course_figure(trials: list[Row], best: list[tuple[int, float]], noise: float | None) -> Figure:
+def course_figure(
+    trials: list[Row],
+    best: list[tuple[int, float]],
+    noise: float | None,
+    metric: Metric = TOP1,
+) -> Figure:
     """Draw scores in the order proposed, and the best so far with the noise of one run."""
     figure = new_figure(*_SIZE)
-    axis = _axis(figure, "trial", "top-1 under the proxy, %")
+    axis = _axis(figure, "trial", _under_proxy(metric))
     candidates, named = _split(trials)
     for rows, style, label in (
         (candidates, {"marker": "o", "color": COLORS[0], "alpha": 0.6}, "candidates"),
         (named, {"marker": "D", "mfc": PAPER, "mec": INK}, "published designs"),
     ):
-        axis.plot([r["trial"] for r in rows], [100 * r["score"] for r in rows], ls="none", ms=5,
+        axis.plot([r["trial"] for r in rows], _scores(rows, metric), ls="none", ms=5,
                   label=label, **style)  # fmt: skip
     if best:
         last = max(r["trial"] for r in trials)
         at = [*(trial for trial, _ in best), last]
-        height = [*(100 * score for _, score in best), 100 * best[-1][1]]
+        height = [_scale(metric) * score for _, score in [*best, best[-1]]]
         axis.step(at, height, where="post", color=COLORS[5], lw=1.8, label="best so far")
         if noise is not None:
-            low, high = ([h + sign * 100 * noise for h in height] for sign in (-1, 1))
+            low, high = ([h + sign * _scale(metric) * noise for h in height] for sign in (-1, 1))
             axis.fill_between(at, low, high, step="post", color=COLORS[5], alpha=0.18, lw=0,
                               label="noise of one run")  # fmt: skip
     axis.legend(frameon=False, fontsize=8)
@@ -89,7 +95,7 @@ def outcomes_figure(trials: list[Row]) -> Figure:
 
 
 @plain_text
-def effects_figure(analysis: Analysis) -> Figure:
+def effects_figure(analysis: Analysis, metric: Metric = TOP1) -> Figure:
     """Draw what levels do to the score against their choice's reference, with 95 % intervals.
 
     The choices with the strongest evidence, `MOST_CHOICES` at most; those that are not seen to
@@ -98,7 +104,9 @@ def effects_figure(analysis: Analysis) -> Figure:
     chosen = sorted(analysis.factors, key=lambda f: f.p_holm)[:MOST_CHOICES]
     rows = sum(1 + len(factor.levels) for factor in chosen)
     figure = new_figure(_SIZE[0] + 1, 1.0 + 0.21 * rows)
-    axis = _axis(figure, "points of top-1 against the reference level, at equal cost", "")
+    scale = _scale(metric)
+    points = "points of " if metric.unit == "percent" else ""
+    axis = _axis(figure, f"{points}{metric.metric} against the reference level, at equal cost", "")
     axis.axvline(0, color=FAINT, lw=0.8)
     place, ticks = 0, []
     for factor in chosen:
@@ -108,10 +116,10 @@ def effects_figure(analysis: Analysis) -> Figure:
         )
         place += 1
         for level in factor.levels:
-            ends = [100 * level.low, 100 * level.high]
+            ends = [scale * level.low, scale * level.high]
             color = COLORS[0] if seen else FAINT
             axis.plot(ends, [place, place], color=color, lw=1.4, alpha=1.0 if seen else 0.6)
-            axis.plot(100 * level.estimate, place, "o", ms=5, color=color)
+            axis.plot(scale * level.estimate, place, "o", ms=5, color=color)
             ticks.append((place, f"{level.level} ({plural(level.designs, 'design')})"))
             place += 1
     axis.set_yticks([at for at, _ in ticks], [text for _, text in ticks], fontsize=8, color=INK)
@@ -120,7 +128,7 @@ def effects_figure(analysis: Analysis) -> Figure:
     # An interval that says nothing, of a level of one design say, runs out of the picture.
     levels = [level for factor in chosen for level in factor.levels]
     usual = median(level.high - level.low for level in levels)
-    reach = 120 * (max(abs(level.estimate) for level in levels) + usual / 2)
+    reach = 1.2 * scale * (max(abs(level.estimate) for level in levels) + usual / 2)
     axis.set(xlim=(-reach, reach), ylim=(place - 0.3, -0.7))
     return figure
 
@@ -142,6 +150,18 @@ def verdict_figure(verdict: Verdict) -> Figure:
     axis.set_yticks(range(len(names)), names, fontsize=8.5, color=INK)
     axis.set_ylim(len(names) - 0.5, -0.5)
     return figure
+
+
+def _scale(metric: Metric) -> float:
+    return 100.0 if metric.unit == "percent" else 1.0
+
+
+def _scores(rows: list[Row], metric: Metric) -> list[float]:
+    return [_scale(metric) * row["score"] for row in rows]
+
+
+def _under_proxy(metric: Metric) -> str:
+    return f"{metric.metric} under the proxy" + (", %" if metric.unit == "percent" else "")
 
 
 def _p(value: float) -> str:

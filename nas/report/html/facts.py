@@ -20,6 +20,7 @@ from nas.store import queries
 from nas.study.attempts import ENDED, RUNNING, WAITING
 from nas.study.outcomes import Outcome
 from nas.study.recipe import Recipe
+from nas.study.tasks import Metric, metric_of
 
 LEADERS = 20
 # Flag of `search` -> setting of a study that it sets.
@@ -67,6 +68,11 @@ class Facts:
         """Trials that have a score."""
         return [t for t in self.trials if t["score"] is not None]
 
+    @property
+    def metric(self) -> Metric:
+        """What the scores are."""
+        return metric_of(self.study["recipe"])
+
 
 def gather(study: str, storage: str) -> Facts:
     """Read what a report shows.
@@ -91,7 +97,7 @@ def gather(study: str, storage: str) -> Facts:
         pareto=summary["pareto"],
         winner=None if best is None else queries.trial(study, storage, best["trial"]),
         reliability=measured,
-        effects=_effects(trials, None if measured is None else measured.noise),
+        effects=_effects(trials, metric_of(recipe), None if measured is None else measured.noise),
         state=state,
         said=said,
         verdict=verdict(summary).plain,
@@ -101,7 +107,7 @@ def gather(study: str, storage: str) -> Facts:
     )
 
 
-def _effects(trials: list[dict[str, Any]], noise: float | None) -> Analysis | None:
+def _effects(trials: list[dict[str, Any]], metric: Metric, noise: float | None) -> Analysis | None:
     """Return what each choice does to the score, from the candidates that learned."""
     samples = [
         Sample(
@@ -114,7 +120,7 @@ def _effects(trials: list[dict[str, Any]], noise: float | None) -> Analysis | No
         if trial["score"] is not None and trial["learned"] and trial["label"] is None
     ]
     try:
-        return analyze(samples, unit="percent", noise=noise, importance=False)
+        return analyze(samples, unit=metric.unit, noise=noise, importance=False)
     except StudyError:  # too few designs, or all alike
         return None
 

@@ -17,7 +17,9 @@ const COSTS = {
 
 // Plotly reads a little HTML in texts: names are escaped, so that they stay names.
 const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
-const share = (score) => (score === null ? "no score" : (100 * score).toFixed(2) + " %");
+// Scores are shares, read as percent, or plain numbers.
+const [SCALE, UNIT, DIGITS] = DATA.metric.unit === "percent" ? [100, " %", 2] : [1, "", 4];
+const share = (score) => (score === null ? "no score" : (SCALE * score).toFixed(DIGITS) + UNIT);
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const byId = (id) => document.getElementById(id);
 
@@ -65,7 +67,7 @@ function groups() {
 function points(name, rows, x, marker) {
   return {
     type: "scatter", mode: "markers", name: plain(name), x: rows.map(x),
-    y: rows.map((i) => 100 * T.score[i]), text: rows.map(hover), marker,
+    y: rows.map((i) => SCALE * T.score[i]), text: rows.map(hover), marker,
     hovertemplate: "%{text}<extra></extra>", hoverlabel: { align: "left" },
   };
 }
@@ -83,7 +85,7 @@ function layout(x, extra) {
     font: { color: css("--ink"), size: 13 }, margin: { l: 55, r: 12, t: 8, b: 100 },
     legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom" },
     xaxis: { ...axis, title: { text: x, standoff: 6 } },
-    yaxis: { ...axis, title: { text: "top-1 under the proxy, %" } }, ...extra,
+    yaxis: { ...axis, title: { text: plain(DATA.metric.metric) + " under the proxy" + (UNIT && "," + UNIT) } }, ...extra,
   };
 }
 
@@ -98,7 +100,7 @@ function cloud(cost) {
   const traces = rows.map(([name, group], place) => points(name, group, x, marker(place, many)));
   traces.push({
     type: "scatter", mode: "lines", name: "Pareto front", x: front.map((p) => p[0] * scale),
-    y: front.map((p) => 100 * p[1]), line: { shape: "hv", color: css("--faint"), width: 1.5 },
+    y: front.map((p) => SCALE * p[1]), line: { shape: "hv", color: css("--faint"), width: 1.5 },
     hoverinfo: "skip",
   });
   const named = baselines();
@@ -129,7 +131,7 @@ function course() {
   const step = { shape: "hv", color: ACCENT, width: 2 };
   const x = best.map((p) => p[0]);
   if (DATA.noise !== null) {
-    const edge = (sign) => best.map((p) => 100 * (p[1] + sign * DATA.noise));
+    const edge = (sign) => best.map((p) => SCALE * (p[1] + sign * DATA.noise));
     const band = { type: "scatter", mode: "lines", x, line: { ...step, width: 0 }, hoverinfo: "skip" };
     traces.push({ ...band, y: edge(-1), showlegend: false });
     traces.push({
@@ -137,8 +139,8 @@ function course() {
     });
   }
   traces.push({
-    type: "scatter", mode: "lines", name: "best so far", x, y: best.map((p) => 100 * p[1]), line: step,
-    hovertemplate: "best so far %{y:.2f} %<extra></extra>",
+    type: "scatter", mode: "lines", name: "best so far", x, y: best.map((p) => SCALE * p[1]), line: step,
+    hovertemplate: `best so far %{y:.${DIGITS}f}${UNIT}<extra></extra>`,
   });
   return [traces, layout("trial")];
 }

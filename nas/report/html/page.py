@@ -25,11 +25,11 @@ from nas.report.html.pictures import (
     result_pictures,
     verdict_picture,
 )
-from nas.report.text import INSTALLED, duration, giga, mega, percent
+from nas.report.text import INSTALLED, duration, giga, mega, percent, scored
 from nas.store.urls import parse_url, shown
+from nas.study.tasks import Metric
 from nas.training.environment import version_of
 
-HEADS = ("trial", "design", "top-1", "FLOPs", "parameters", "training", "fingerprint")
 MOST_FAILURES = 50
 
 
@@ -61,7 +61,7 @@ def render(facts: Facts, database: str) -> str:
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    winner, measured = facts.winner, facts.reliability
+    winner, measured, named = facts.winner, facts.reliability, facts.metric.metric
     failures = [t for t in facts.trials if t["error"]]
     noise = None if measured is None else measured.noise
     return environment.from_string(_file("page.html.jinja")).render(
@@ -77,18 +77,19 @@ def render(facts: Facts, database: str) -> str:
             },
             "best": best_so_far(facts.trials),
             "noise": noise,
+            "metric": facts.metric._asdict(),
         },
         sections=_sections(facts),
         asked=_asked(facts.study),
         says=figure_words(facts),
         course_title="Scores in the order proposed, and the best so far"
         + (" with the noise of one run" if noise is not None else ""),
-        heads=HEADS,
-        leaders=[_row(t) for t in facts.leaders],
-        baselines=[_row(t) for t in facts.baselines],
+        heads=("trial", "design", named, "FLOPs", "parameters", "training", "fingerprint"),
+        leaders=[_row(t, facts.metric) for t in facts.leaders],
+        baselines=[_row(t, facts.metric) for t in facts.baselines],
         confirmed=None if facts.confirmed is None else _shown(verdict_picture(facts.confirmed)),
-        effects=None if facts.effects is None else _effects(facts.effects),
-        winner=None if winner is None else _winner(winner),
+        effects=None if facts.effects is None else _effects(facts.effects, facts.metric),
+        winner=None if winner is None else _winner(winner, facts.metric),
         reliability_said=facts.cautions[-1] if measured is None else _measured(facts),
         seen=[] if measured is None else _seen(facts),
         failures=[
@@ -143,8 +144,8 @@ def _asked(study: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _row(trial: dict[str, Any]) -> tuple[str, ...]:
-    score = trial["state"] if trial["score"] is None else percent(trial["score"])
+def _row(trial: dict[str, Any], metric: Metric) -> tuple[str, ...]:
+    score = trial["state"] if trial["score"] is None else scored(trial["score"], metric)
     if trial["score"] is not None and not trial["learned"]:
         score += " (learned next to nothing)"
     return (
@@ -158,13 +159,14 @@ def _row(trial: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _winner(trial: dict[str, Any]) -> dict[str, Any]:
+def _winner(trial: dict[str, Any], metric: Metric) -> dict[str, Any]:
     config = BackboneConfig.model_validate(trial["config"])
     counted = cost(config, image_size=trial["image_size"], convention=trial["convention"])
     first, *rest = design_pictures(trial)
     return {
         "trial": trial["trial"],
-        "said": f"{percent(trial['score'])} top-1 under the proxy; {giga(trial['flops'])} FLOPs "
+        "said": f"{scored(trial['score'], metric)} {metric.metric} under the proxy; "
+        f"{giga(trial['flops'])} FLOPs "
         f"({trial['convention']}, {trial['image_size']} px), {mega(trial['params'])} parameters; "
         f"fingerprint {trial['fingerprint']}",
         **_shown(first),
@@ -177,9 +179,9 @@ def _winner(trial: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _effects(effects: Analysis) -> dict[str, Any]:
+def _effects(effects: Analysis, metric: Metric) -> dict[str, Any]:
     return {
-        **_shown(effects_picture(effects)),
+        **_shown(effects_picture(effects, metric)),
         "sentences": analysis_sentences(effects),
         "designs": effects.designs,
         "adjusted": all(factor.adjusted for factor in effects.factors),

@@ -32,6 +32,8 @@ from nas.report.drawings.results import (
 )
 from nas.report.drawings.style import save, svg
 from nas.report.html.facts import Facts, best_so_far
+from nas.report.text import scored
+from nas.study.tasks import Metric
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -102,19 +104,20 @@ def result_pictures(facts: Facts) -> list[Picture]:
         pictures.append(verdict_picture(facts.confirmed))
     if facts.scored:
         for cost in COSTS:
-            figure = cloud_figure(facts.scored, facts.pareto[cost], cost)
+            figure = cloud_figure(facts.scored, facts.pareto[cost], cost, facts.metric)
             pictures.append(Picture(f"score-against-{cost}", figure, said[cost]))
         noise = None if facts.reliability is None else facts.reliability.noise
         if facts.effects is not None:
-            pictures.append(effects_picture(facts.effects))
-        figure = course_figure(facts.scored, best_so_far(facts.trials), noise)
+            pictures.append(effects_picture(facts.effects, facts.metric))
+        figure = course_figure(facts.scored, best_so_far(facts.trials), noise, facts.metric)
         pictures.append(Picture("course", figure, said["course"]))
     return pictures
 
 
-def effects_picture(effects: Analysis) -> Picture:
+def effects_picture(effects: Analysis, metric: Metric) -> Picture:
     """Return what the choices do to the score."""
-    return Picture("effects", effects_figure(effects), " ".join(analysis_sentences(effects)))
+    said = " ".join(analysis_sentences(effects))
+    return Picture("effects", effects_figure(effects, metric), said)
 
 
 def verdict_picture(verdict: Verdict) -> Picture:
@@ -128,7 +131,7 @@ def figure_words(facts: Facts) -> dict[str, str]:
     words = {}
     for cost in COSTS:
         front = "; ".join(
-            f"trial {row['trial']} {100 * row['score']:.2f} % at {row[cost]:.3g} {cost}"
+            f"trial {row['trial']} {scored(row['score'], facts.metric)} at {row[cost]:.3g} {cost}"
             for row in facts.pareto[cost]
         )
         words[cost] = (
@@ -136,7 +139,9 @@ def figure_words(facts: Facts) -> dict[str, str]:
             f"{len(facts.scored) - len(candidates)} published designs, score against {cost}. "
             f"On the Pareto front: {front or 'none'}."
         )
-    risen = "; ".join(f"{100 * s:.2f} % with trial {t}" for t, s in best_so_far(facts.trials))
+    risen = "; ".join(
+        f"{scored(s, facts.metric)} with trial {t}" for t, s in best_so_far(facts.trials)
+    )
     words["course"] = (
         f"Scores in the order proposed. The best so far rises to {risen or 'nothing'}."
     )

@@ -182,6 +182,17 @@ def test_report_is_written_with_its_single_figures(scored, sqlite_url, tmp_path)
         write_report("ghost", sqlite_url, tmp_path / "s.html")
 
 
+def test_score_that_is_no_share_is_called_and_written_as_what_it_is(scored):
+    recipe = {**scored.study["recipe"], "task": "reconstruct", "score": "skill"}
+    study = {**scored.study, "recipe": recipe}
+    page = Page(render(replace(scored, study=study), "x"))
+    text = " ".join(page.text)
+    assert "skill (R²)" in text and f"{scored.winner['score']:.4f} skill (R²)" in text
+    assert "top-1" not in text
+    metric = json.loads(page.scripts["data"])["metric"]
+    assert metric == {"metric": "skill (R²)", "unit": "plain"}
+
+
 def test_every_picture_is_said_in_words(scored):
     said = figure_words(scored)
     assert f"{len(scored.scored) - 1} candidates and 1 published designs" in said["flops"]
