@@ -185,7 +185,7 @@ def test_report_is_written_with_its_single_figures(scored, sqlite_url, tmp_path)
 def test_score_that_is_no_share_is_called_and_written_as_what_it_is(scored):
     recipe = {**scored.study["recipe"], "task": "reconstruct", "score": "skill"}
     study = {**scored.study, "recipe": recipe}
-    page = Page(render(replace(scored, study=study), "x"))
+    page = Page(render(replace(scored, study=study, verdict=""), "x"))
     text = " ".join(page.text)
     assert "skill (R²)" in text and f"{scored.winner['score']:.4f} skill (R²)" in text
     assert "top-1" not in text
