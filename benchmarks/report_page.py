@@ -25,7 +25,7 @@ import numpy as np  # noqa: E402
 from playwright.sync_api import Browser, sync_playwright  # noqa: E402
 
 from backbones import cost  # noqa: E402
-from nas.evidence.reliability import load_reliability  # noqa: E402
+from nas.evidence.reliability import load_measurements  # noqa: E402
 from nas.report.html.facts import Facts  # noqa: E402
 from nas.report.html.page import render  # noqa: E402
 from nas.study.recipe import default_recipe  # noqa: E402
@@ -70,8 +70,8 @@ def made_up(trials: int, distinct: int = 200) -> Facts:
     return Facts(
         study=study, trials=many, leaders=many[:20], baselines=[],
         pareto={"flops": [best], "params": [best]}, winner=winner,
-        reliability=load_reliability(), effects=None, state="scored", said="", verdict="",
-        findings=[], confirmed=None, cautions=[],
+        reliability=load_measurements().measured[0], effects=None, state="scored", said="",
+        verdict="", findings=[], confirmed=None, cautions=[],
     )  # fmt: skip
 
 

@@ -91,5 +91,5 @@ def test_installed_command_searches_and_exports(home):
     (exported,) = (home / "runs" / "exports").glob("one-trial*.yaml")
     call(scannas, "profile", exported, cwd=home)
     assert json.loads(call(scannas, "db", "check", "--json", cwd=home)) == []
-    measured = "from nas.evidence.reliability import load_reliability; print(load_reliability())"
+    measured = "from nas.evidence.reliability import load_measurements as m; print(m())"
     assert "Reliability(" in call(home / "env" / "bin" / "python", "-c", measured, cwd=home)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from nas.errors import StudyError
 from nas.evidence.paired import Design, cheapest_first
 from nas.evidence.quantiles import LEVEL, Family, critical
-from nas.evidence.reliability import load_reliability
+from nas.evidence.reliability import measured_for
 from nas.study.recipe import Recipe
 
 
@@ -31,8 +31,8 @@ class Noise:
 
 def noise_of(recipe: Recipe) -> Noise | None:
     """Return the noise of one run under a recipe, where the shipped measurement is of it."""
-    known = load_reliability()
-    if known is None or known.recipe_fingerprint != recipe.fingerprint():
+    known = measured_for(recipe.fingerprint())
+    if known is None:
         return None
     return Noise(known.noise_same_seed, (known.designs - 1) * (known.seeds - 1))
 

@@ -70,13 +70,17 @@ def level_test(runs: Sequence[LevelRun], level: float = LEVEL) -> LevelTest:
         epsilon_squared=(explained - df1 * noise) / left,
         p_value=float(fdtrc(df1, df2, explained / df1 / noise)),
         spread=float(max(effects) - min(effects)),
-        detectable=_detectable(df1, df2, noise, len(y) / len(levels), level),
+        detectable=detectable_spread(df1, df2, noise, len(y) / len(levels), level),
     )
 
 
-def _detectable(df1: int, df2: int, noise: float, per_level: float, level: float) -> float:
+def detectable_spread(
+    df1: int, df2: float, noise: float, per_level: float, level: float = LEVEL
+) -> float:
     """Return the smallest spread of two levels that the F test sees with 80 % power.
 
+    df1, df2: degrees of freedom of the levels and of the noise. noise: variance of a run.
+    per_level: runs of each level.
     Source: the noncentral F distribution; levels equally often, the others halfway.
     """
     crit = float(fdtri(df1, df2, level))

@@ -8,10 +8,12 @@ import yaml
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from nas.evidence.reliability import load_measurements, measured_for
 from nas.evidence.verdict import Verdict, sentences
-from nas.evidence.words import difference
+from nas.evidence.words import difference, join
 from nas.report.console import table
 from nas.report.text import duration, giga, invoked_as, mega, scored
+from nas.study.recipe import Recipe
 from nas.study.tasks import Metric, metric_of
 
 
@@ -103,7 +105,7 @@ def summary_view(summary: dict[str, Any]) -> RenderableType:
         line = "  ".join(f"trial {r['trial']} {scored(r['score'], metric)}" for r in rows)
         parts.append(Text(f"Pareto front, {named} against {cost}: {line or 'empty'}"))
     parts += [Text(), *findings(summary), verdict(summary)]
-    parts += [*unlearned(summary), *warnings(study["recipe"])]
+    parts += [*unlearned(summary), *warnings(study)]
     return Group(*parts)
 
 
@@ -159,32 +161,40 @@ def unlearned(summary: dict[str, Any]) -> list[Text]:
     return [Text(said, "yellow")]
 
 
-def warnings(recipe: dict[str, Any]) -> list[Text]:
-    """Name the choices that the proxy does not see, as measured for its recipe."""
-    from nas.evidence.reliability import load_reliability
-    from nas.study.recipe import Recipe
+def warnings(study: dict[str, Any]) -> list[Text]:
+    """Say what the proxy sees of the study's own space, as measured for its recipe.
 
-    measured = load_reliability()
+    Choices that it does not see are named, and so are those that it sees the other way round than
+    is published.
+    """
+    recipe = Recipe.model_validate(study["recipe"])
+    measured = measured_for(recipe.fingerprint(), study["space"])
     if measured is None:
-        return [Text("how well this proxy ranks has not been measured", "yellow")]
-    if Recipe.model_validate(recipe).fingerprint() != measured.recipe_fingerprint:
+        others = [m.space for m in load_measurements().of(recipe.fingerprint())]
+        known = f"for this recipe in the {join(others)} space" if others else "for other recipes"
         return [
             Text(
-                "this recipe's reliability has not been measured (the default's has: "
-                "benchmarks/proxy_reliability.py measures another)",
+                f"how well this proxy ranks designs of the {study['space']} space has not been "
+                f"measured ({known} it has: benchmarks/proxy_reliability.py)",
                 "yellow",
             )
         ]
+    unit = metric_of(study["recipe"]).unit
     lines = [
         f"one run's score ranks designs with intraclass correlation {measured.icc:.2f} "
         f"({measured.icc_low:.2f}-{measured.icc_high:.2f}); noise of one run "
-        f"{100 * measured.noise:.2f} points"
+        f"{difference(measured.noise, unit, sign=False)}"
     ]
     if unseen := measured.unseen():
         lines.append(
             f"this proxy does not see: {', '.join(unseen)}; do not read differences between "
             "designs that differ in these alone"
         )
+    lines += [
+        f"this proxy sees {d.kind} reversed: {d.better} over {d.worse} is published, it says "
+        f"{difference(d.estimate, unit)} ({d.source})"
+        for d in measured.reversed()
+    ]
     return [Text(line, "yellow") for line in lines]
 
 

@@ -12,7 +12,7 @@ import yaml
 from nas.errors import StudyError
 from nas.evidence.effects import Sample, analyze
 from nas.evidence.findings import Analysis
-from nas.evidence.reliability import Reliability, load_reliability
+from nas.evidence.reliability import Reliability, measured_for
 from nas.evidence.verdict import Verdict
 from nas.report.studies import findings, unlearned, verdict, warnings
 from nas.report.text import INSTALLED
@@ -83,12 +83,10 @@ def gather(study: str, storage: str) -> Facts:
     trials = queries.trials(study, storage)
     best = summary["best"]
     state, said = _state(summary["study"], trials)
-    measured = load_reliability()
     recipe = summary["study"]["recipe"]
-    if measured and measured.recipe_fingerprint != Recipe.model_validate(recipe).fingerprint():
-        measured = None
+    measured = measured_for(Recipe.model_validate(recipe).fingerprint(), summary["study"]["space"])
     stored = summary["verdict"]
-    cautions = [*unlearned(summary), *warnings(recipe)]
+    cautions = [*unlearned(summary), *warnings(summary["study"])]
     return Facts(
         study=summary["study"],
         trials=trials,

@@ -16,6 +16,8 @@ from backbones import cost
 from backbones.config import BackboneConfig
 from nas.errors import StudyError
 from nas.evidence.findings import Analysis, analysis_sentences
+from nas.evidence.reliability import Reliability
+from nas.evidence.words import Unit, difference
 from nas.report.html.facts import Facts, as_yaml, best_so_far, columns, gather, search_command
 from nas.report.html.pictures import (
     Picture,
@@ -90,8 +92,11 @@ def render(facts: Facts, database: str) -> str:
         confirmed=None if facts.confirmed is None else _shown(verdict_picture(facts.confirmed)),
         effects=None if facts.effects is None else _effects(facts.effects, facts.metric),
         winner=None if winner is None else _winner(winner, facts.metric),
-        reliability_said=facts.cautions[-1] if measured is None else _measured(facts),
-        seen=[] if measured is None else _seen(facts),
+        reliability_said=facts.cautions[-1]
+        if measured is None
+        else _measured(measured, facts.metric.unit),
+        seen=[] if measured is None else _seen(measured, facts.metric.unit),
+        signs=[] if measured is None else _signs(measured, facts.metric.unit),
         failures=[
             (t["trial"], t["label"] or t["kind"], t["state"], t["error"].splitlines()[0])
             for t in failures[:MOST_FAILURES]
@@ -192,29 +197,41 @@ def _shown(picture: Picture) -> dict[str, str]:
     return {"picture": picture.inline(), "alternative": picture.alternative}
 
 
-def _measured(facts: Facts) -> str:
-    measured = facts.reliability
-    assert measured is not None
+def _measured(measured: Reliability, unit: Unit) -> str:
     return (
         f"{measured.designs} designs, {measured.seeds} seeds each, {measured.date}, "
-        f"{measured.device}: one run ranks designs with intraclass correlation "
-        f"{measured.icc:.2f} ({measured.icc_low:.2f} to {measured.icc_high:.2f}); its noise is "
-        f"{100 * measured.noise:.2f} points."
+        f"{measured.device}: one run ranks designs of the {measured.space} space with intraclass "
+        f"correlation {measured.icc:.2f} ({measured.icc_low:.2f} to {measured.icc_high:.2f}); its "
+        f"noise is {difference(measured.noise, unit, sign=False)}."
     )
 
 
-def _seen(facts: Facts) -> list[tuple[str, ...]]:
-    assert facts.reliability is not None
+def _seen(measured: Reliability, unit: Unit) -> list[tuple[str, ...]]:
     return [
         (
             choice.kind,
             ", ".join(choice.levels),
             f"{max(choice.epsilon_squared, 0.0):.2f}",
-            f"{choice.p_value:.3f}" if choice.p_value >= 0.001 else "< 0.001",
-            f"{100 * choice.spread:.1f} points",
+            f"{choice.p_holm:.3f}" if choice.p_holm >= 0.001 else "< 0.001",
+            difference(choice.spread, unit, sign=False),
+            "-" if choice.detectable is None else difference(choice.detectable, unit, sign=False),
             "yes" if choice.seen else "no",
         )
-        for choice in facts.reliability.choices
+        for choice in measured.choices
+    ]
+
+
+def _signs(measured: Reliability, unit: Unit) -> list[tuple[str, ...]]:
+    return [
+        (
+            d.kind,
+            f"{d.better} over {d.worse}",
+            f"{difference(d.estimate, unit)} ({difference(d.low, unit, bare=True)} to "
+            f"{difference(d.high, unit, bare=True)})",
+            d.proxy,
+            d.source,
+        )
+        for d in measured.directions
     ]
 
 

@@ -8,7 +8,7 @@ import pytest
 from doubles import CONDITIONAL, FakeProxy, new_study, settings
 
 from nas.driver.running import run
-from nas.evidence.reliability import load_reliability
+from nas.evidence.reliability import load_measurements
 from nas.executors.inline import InlineExecutor
 from nas.report.html.facts import gather
 from nas.report.html.page import render
@@ -43,7 +43,7 @@ def report(tmp_path_factory):
     study = new_study(url, settings(space, trials=8, warm_start="presets"))
     run(study, InlineExecutor(FakeProxy()))
     study.close()
-    facts = replace(gather("s", url), reliability=load_reliability())
+    facts = replace(gather("s", url), reliability=load_measurements().measured[0])
     facts.trials[2]["learned"] = False
     facts.trials[0]["label"] = HOSTILE
     (folder / "page.html").write_text(render(facts, "x"))

@@ -12,7 +12,7 @@ from nas.commands.options import Machines
 from nas.commands.search import Wanted
 from nas.driver.running import run
 from nas.errors import StudyError
-from nas.evidence.reliability import load_reliability
+from nas.evidence.reliability import load_measurements
 from nas.evidence.verdict import Comparison, Contender, Verdict
 from nas.executors.inline import InlineExecutor
 from nas.report.drawings.results import effects_figure, verdict_figure
@@ -214,10 +214,10 @@ def test_password_is_not_in_the_page(scored):
 
 def test_what_the_proxy_sees_is_shown_where_it_was_measured(scored):
     assert "What the proxy sees" not in render(scored, "x")
-    page = Page(render(replace(scored, reliability=load_reliability()), "x"))
+    page = Page(render(replace(scored, reliability=load_measurements().measured[0]), "x"))
     text = " ".join(" ".join(page.text).split())
     assert "What the proxy sees" in text and "quadtree resolutions" in text
-    assert json.loads(page.scripts["data"])["noise"] == load_reliability().noise
+    assert json.loads(page.scripts["data"])["noise"] == load_measurements().measured[0].noise
 
 
 def test_effects_of_choices_are_shown_with_intervals_once_there_are_designs_enough(
