@@ -79,6 +79,8 @@ SEARCH = ("search", "--space", "quadtree", "--budget", "4.5GFLOPs")
         ((*SEARCH, "--workers", "0"), ["--workers"]),
         ((*SEARCH, "--gpus-per-trial", "-1"), ["--gpus-per-trial"]),
         ((*SEARCH, "--checkpoints", "/proc/x"), ["/proc/x"]),
+        ((*SEARCH, "--warm-start", "vim_tini"), ["vim_tini", "'vim_tiny'"]),
+        ((*SEARCH, "--patience", "0"), ["--patience"]),
         (("profile", "vim_tini"), ["vim_tini", "'vim_tiny'"]),
         (("serch",), ["serch", "search"]),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -45,16 +46,30 @@ def show(
     study: str,
     trial: Annotated[int | None, typer.Option(help="One trial in full.")] = None,
     top: Annotated[int, typer.Option(min=1, help="Rows of the leaderboard.")] = 10,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            help="All trials as a table: csv, json or parquet.",
+            autocompletion=completing(lambda: ("csv", "json", "parquet")),
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File for --format; printed, or STUDY.parquet, otherwise.")
+    ] = None,
     storage: StorageOption = DEFAULT_STORAGE,
     json: JsonOption = False,
 ) -> None:
-    """Show the leaderboard, the baselines and the Pareto front, or one trial."""
+    """Show the leaderboard, the baselines and the Pareto front, one trial, or a table of all."""
     from nas.report.console import emit
     from nas.report.studies import summary_view, trial_view
     from nas.report.text import invoked_as
     from nas.store import queries
 
-    if trial is None:
+    if format is not None:
+        from nas.report.tables import write_table
+
+        write_table(study, queries.trials(study, storage), format, out)
+    elif trial is None:
         emit(queries.summary(study, storage, top=top), json, summary_view)
     else:
         found = queries.trial(study, storage, trial)

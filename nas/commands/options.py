@@ -68,6 +68,12 @@ class Machines:
     trial_timeout: Annotated[
         float | None, typer.Option(min=1, help="End a trial after S seconds, as `timeout`.")
     ] = None
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="End when N candidates in a row move the best by no more than its noise."
+        ),
+    ] = None
     data_dir: Annotated[str | None, typer.Option(help="Where timm data sets lie.")] = None
     executor: Annotated[
         str,
@@ -111,6 +117,7 @@ class Machines:
             "data_dir": self.data_dir,
             "timeout_s": self.timeout,
             "trial_timeout_s": self.trial_timeout,
+            "patience": self.patience,
             "checkpoints": self.checkpoints,
             "max_checkpoint_gb": self.max_checkpoint_gb,
         }

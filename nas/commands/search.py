@@ -80,13 +80,22 @@ class Wanted:
         str, typer.Option(help="Scan kernels: auto, reference, numba, triton, mamba_ssm.")
     ] = "auto"
     warm_start: Annotated[
-        str, typer.Option(help="presets: train the published designs too; none: skip them.")
+        str,
+        typer.Option(
+            help="presets: train the published designs too; none: skip them; FILE: its designs "
+            "first (a config, or a table of `show --format json`), then the published ones."
+        ),
     ] = "presets"
     objective: Annotated[str, typer.Option(help="top1, or top1,flops or top1,params.")] = "top1"
     pruner: Annotated[str, typer.Option(help="asha or none.")] = "none"
     confirm: ConfirmOption = "auto"
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto"
     seed: Annotated[int, typer.Option(min=0)] = 0
+
+    @property
+    def first_designs(self) -> list[str]:
+        """The file of designs to train first, if there is one."""
+        return [] if self.warm_start in ("presets", "none") else [self.warm_start]
 
     def settings(self, place: Place) -> Settings:
         """Return the study's settings; the first thing that is wrong is an error."""
@@ -97,6 +106,8 @@ class Wanted:
         options["objectives"] = options.pop("objective").split(",")
         options["recipe_path"] = options.pop("recipe")
         del options["device"], options["backend"], options["confirm"]
+        if self.first_designs:
+            options["warm_start"] = "presets"
         return search_settings(**options)
 
 
@@ -111,6 +122,8 @@ def search(
     export: ExportOption = None,
 ) -> None:
     """Search a space under a budget; ends with the best design, exported."""
+    from nas.driver.enqueueing import enqueue as enqueue_first
+    from nas.driver.enqueueing import wishes
     from nas.driver.request import this_machine
     from nas.driver.studies import start
     from nas.study.confirmation import parse_confirmation
@@ -119,7 +132,9 @@ def search(
     settings = wanted.settings(place)
     executor = machines.choose(settings, place.device)
     asked = parse_confirmation(wanted.confirm)
+    first = wishes(wanted.first_designs, settings)
     opened = start(study, storage, settings, place, confirmation=asked)
+    enqueue_first(opened, first)
     _run(opened, storage, executor, export, plain=machines.plain)
 
 
@@ -159,6 +174,36 @@ def retry(
 
     number = put_back(study, storage, classes or ["error", "lost"])
     print(f"{number} trials wait; train them with: {invoked_as()} resume {study}")
+
+
+@app.command(rich_help_panel=STUDY_ROOM)
+def enqueue(
+    study: str,
+    designs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CONFIG...",
+            help="Presets, config files, exported files, or tables of `show --format json`.",
+        ),
+    ],
+    storage: StorageOption = DEFAULT_STORAGE,
+) -> None:
+    """Have designs trained next, ahead of what the strategy proposes."""
+    from nas.driver.enqueueing import enqueue, wishes
+    from nas.driver.studies import open_study
+    from nas.report.console import say
+    from nas.report.studies import wish_line
+    from nas.report.text import invoked_as
+
+    opened = open_study(study, storage)
+    try:
+        made = enqueue(opened, wishes(designs, opened.settings))
+    finally:
+        opened.close()
+    for one in made:
+        say(wish_line(one))
+    if any(one.new for one in made):
+        say(f"a driver at work takes them next; else: {invoked_as()} resume {study}")
 
 
 @app.command(rich_help_panel=STUDY_ROOM)

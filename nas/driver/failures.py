@@ -4,7 +4,7 @@ The design's: no finite loss, no memory at half the batch, too slow for its time
 is the place's when a small known design, the canary, fails there as well: the trial goes back and
 costs its design nothing, and a driver to which that happens BREAKER times in a row stops asking.
 An error where the canary trains is tried once more, elsewhere if anybody else is there to take
-it; the second one ends the design.
+it; the second one ends the design, unless it came from the same machine while others work.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from nas.driver.clock import Clock
 from nas.store.tables import Run
-from nas.study.attempts import CANARY, Result
+from nas.study.attempts import CANARY, RUNNING, Result
 from nas.study.outcomes import Outcome
 
 BREAKER = 3
@@ -57,10 +57,20 @@ def goes_back(session: Session, run: Run, result: Result) -> bool:
         return False
     if result.place is not None:
         return True
-    earlier = select(Run.metrics).where(
+    earlier = select(Run.node, Run.metrics).where(
         Run.study_id == run.study_id,
         Run.proposal == run.proposal,
         Run.state == Outcome.ERROR.value,
         Run.id != run.id,
     )
-    return not any((metrics or {}).get(CANARY) for metrics in session.scalars(earlier))
+    before = [node for node, metrics in session.execute(earlier) if (metrics or {}).get(CANARY)]
+    if not before:
+        return True
+    return {*before} == {run.node} and _others_work(session, run)
+
+
+def _others_work(session: Session, run: Run) -> bool:
+    """Whether drivers on other machines train trials of the same study."""
+    mine = (run.lease_owner or "").partition("/")[0]
+    owners = select(Run.lease_owner).where(Run.study_id == run.study_id, Run.state == RUNNING)
+    return any((owner or mine).partition("/")[0] != mine for owner in session.scalars(owners))

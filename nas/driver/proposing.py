@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from nas.driver.access import Access, Done, Wait
 from nas.driver.progress import Notice
+from nas.evidence.plateau import settled
 from nas.planning.proposals import Planner
 from nas.store import history, runs
 from nas.store.runs import Refusal
@@ -105,10 +106,20 @@ class Proposing:
         wanted = access.trials
         if made >= wanted:
             return self._end(f"{made} of {wanted} candidates are done")
+        if (reason := self._settled()) is not None:
+            return self._end(reason)
         answer = self.planner.candidate()
         if isinstance(answer, NewProposal):
             return answer
         return self._end(answer.reason) if answer.final else Wait(answer.reason)
+
+    def _settled(self) -> str | None:
+        """Return why further candidates would not pay, if anybody asks."""
+        access, patience = self.access, self.access.place.patience
+        if patience is None:
+            return None
+        scores = access.store.read(lambda s: history.scores_of_candidates(s, access.study_id))
+        return settled(scores, patience, access.settings.recipe)
 
     def _end(self, reason: str) -> Wait | Done:
         """Stay until the last running trial has ended: its driver may die."""

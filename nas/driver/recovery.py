@@ -14,7 +14,7 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from nas.driver.access import Access
-from nas.driver.progress import Recovered
+from nas.driver.progress import Notice, Recovered
 from nas.errors import StudyError
 from nas.store import leases, runs
 from nas.store.history import find_study
@@ -55,6 +55,17 @@ def abandon(driver: Access, lease: Lease, reason: str) -> None:
         partial(_give_up, run=run, now=driver.clock.stamp(), reason=reason)
     )
     driver.progress(Recovered(outcome == "requeued", outcome == "lost", 0))
+
+
+def offer_retry(driver: Access) -> None:
+    """Say so when trials have ended that another place might train."""
+    states = [str(outcome) for outcome in (Outcome.ERROR, Outcome.LOST)]
+    number = driver.store.read(lambda s: runs.count_states(s, driver.study_id, states))
+    if number:
+        trials = f"{number} trial{'s' * (number > 1)}"
+        driver.progress(
+            Notice(f"{trials} ended as error or lost; `retry {driver.name}` puts them back")
+        )
 
 
 # Ends without a score, which may be those of another place or another time.
@@ -105,7 +116,8 @@ def _give_up(session: Session, run: Run, now: Time, reason: str) -> str:
     if not leases.revoke(session, run, Outcome.LOST, reason, now):
         return "moved"
     ended = session.get_one(Run, run.id, populate_existing=True)
-    if runs.attempts_lost(session, ended) >= MAX_ATTEMPTS:
+    # One that was put back after it had been given up has as many attempts again.
+    if runs.attempts_lost(session, ended) % MAX_ATTEMPTS == 0:
         return "lost"
     runs.retry(session, ended, now=now)
     return "requeued"

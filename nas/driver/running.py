@@ -7,7 +7,7 @@ from typing import Protocol
 from nas.driver.access import Done
 from nas.driver.coordinator import Coordinator
 from nas.driver.progress import Notice, Progress, StudyFinished, StudyStarted, silent
-from nas.driver.recovery import sweep_checkpoints
+from nas.driver.recovery import offer_retry, sweep_checkpoints
 from nas.driver.signals import on_signal
 from nas.driver.studies import Study
 from nas.store import runs
@@ -56,6 +56,7 @@ def run(
     try:
         progress(_started(study, driver))
         sweep_checkpoints(driver)
+        offer_retry(driver)
         with on_signal(stop):
             last = executor.execute(driver)
         driver.copier.copy()

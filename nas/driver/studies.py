@@ -148,11 +148,8 @@ def create_study(
     Raises: StoreError; StudyError for a bad or taken name; DataError; SpaceError or BudgetError
         when no design fits the budget. The database is as before then.
     """
-    if name is not None and not _NAME.fullmatch(name):
-        raise StudyError(
-            f"study name {name!r} must be up to 100 letters, digits, '.', '_' or '-', and begin "
-            "with a letter or digit"
-        )
+    if name is not None:
+        check_name(name)
     clock = clock or SystemClock()
     if check_data:
         _check_data(settings, place)
@@ -168,6 +165,15 @@ def create_study(
         store.close()
         raise
     return Study(chosen, study_id, store, settings, place, clock, now, continued=False)
+
+
+def check_name(name: str) -> None:
+    """Raise StudyError for what can be no study's name."""
+    if not _NAME.fullmatch(name):
+        raise StudyError(
+            f"study name {name!r} must be up to 100 letters, digits, '.', '_' or '-', and begin "
+            "with a letter or digit"
+        )
 
 
 def open_study(

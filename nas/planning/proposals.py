@@ -26,7 +26,15 @@ from nas.planning.strategies import check_strategy, make_sampler
 from nas.planning.strategies.encoding import ROLE, distributions, encode
 from nas.planning.strategies.history import History
 from nas.study.outcomes import Outcome
-from nas.study.proposals import BASELINE, CANDIDATE, REPLAY, SEARCH, Entry, NewProposal
+from nas.study.proposals import (
+    BASELINE,
+    CANDIDATE,
+    ENQUEUED,
+    REPLAY,
+    SEARCH,
+    Entry,
+    NewProposal,
+)
 from nas.study.settings import OBJECTIVES, Settings
 from search_spaces import Band, fit_widths
 from search_spaces.errors import SpaceError, UnreachableError
@@ -174,6 +182,20 @@ class Planner:
             choices = {}  # trained for comparison, but no parent to a strategy
         return self._proposal(config, choices, role=BASELINE, kind="preset", label=preset)
 
+    def wished(self, config: BackboneConfig, label: str | None = None) -> NewProposal:
+        """Return a design that a user asks for: as it is, or refitted where the budget wants it.
+
+        Raises: SpaceError or BudgetError for one outside of the space, or of every budget.
+        """
+        s = self.settings
+        choices = s.space.choices_of(config)
+        cost = backbones.cost(config, s.image_size, s.budget.convention)
+        if s.space.fits_widths and not s.budget.admits(flops=cost.flops, params=cost.params):
+            config = s.space.build(
+                choices, s.budget.bands, image_size=s.image_size, convention=s.budget.convention
+            )
+        return self._proposal(config, choices, role=CANDIDATE, kind=ENQUEUED, label=label)
+
     def _ask(self, strategy: str, tries: int, seed: int) -> tuple[dict[str, Any], str]:
         """Let a strategy make a point of the space."""
         space = self.settings.space
@@ -247,7 +269,7 @@ class Planner:
                 f"{cost.params:.4g} parameters, outside of {' and '.join(s.budget.text)}"
             )
         # With the trials that were unfinished then, the proposal can be made again from the rows.
-        attached = dict(self.history.draft) if role == CANDIDATE else {}
+        attached = {} if kind in ("preset", ENQUEUED) else dict(self.history.draft)
         attached |= {_PENDING: sorted(self.pending), _TRIES: tries}
         attached |= {_SEED: seed} if tries >= OWN_TRIES else {}
         return NewProposal(

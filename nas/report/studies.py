@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from rich.console import Group, RenderableType
@@ -15,6 +15,9 @@ from nas.report.console import table
 from nas.report.text import duration, giga, invoked_as, mega, scored
 from nas.study.recipe import Recipe
 from nas.study.tasks import Metric, metric_of
+
+if TYPE_CHECKING:
+    from nas.driver.enqueueing import Enqueued
 
 
 def studies_table(rows: list[dict[str, Any]]) -> RenderableType:
@@ -196,6 +199,29 @@ def warnings(study: dict[str, Any]) -> list[Text]:
         for d in measured.reversed()
     ]
     return [Text(line, "yellow") for line in lines]
+
+
+def contents_lines(held: dict[str, Any]) -> list[str]:
+    """Say what goes with a study, as `nas.driver.keeping.contents` tells it, and what stays."""
+    best = "no score" if held["best_score"] is None else f"best {percent(held['best_score'])}"
+    lines = [
+        f"{held['study']}: {held['trials']} trials ({held['ended']} ended, {best}), "
+        f"{held['attempts']} attempts, {held['epochs']} epochs, {held['hours']:.1f} hours trained"
+    ]
+    if held["checkpoints"]:
+        lines.append(f"its checkpoints in {held['checkpoints']}")
+    if held["exports"]:
+        lines.append(f"what was exported stays: {', '.join(held['exports'])}")
+    return lines
+
+
+def wish_line(wish: Enqueued) -> str:
+    """Say what became of a design that was to be trained next."""
+    if wish.new:
+        how = ", its widths refitted to the budget" if wish.refitted else ""
+        return f"{wish.source}: trial {wish.trial} waits{how}"
+    known = f", {percent(wish.score)}" if wish.score is not None else ""
+    return f"{wish.source}: is trial {wish.trial} already ({wish.state}{known})"
 
 
 def trial_view(trial: dict[str, Any]) -> RenderableType:

@@ -77,6 +77,14 @@ def epochs_of_candidates(
     return [tuple(row) for row in session.execute(query)]
 
 
+def scores_of_candidates(session: Session, study_id: int) -> list[float | None]:
+    """Return the scores of the candidates that have ended, in the order they did."""
+    query = select(Run.score).where(
+        Run.study_id == study_id, Run.newest, Run.role == CANDIDATE, Run.state.in_(ENDED)
+    )
+    return list(session.scalars(query.order_by(Run.finished_at, Run.proposal)))
+
+
 def scored_on(session: Session, study_id: int) -> set[tuple[str, str]]:
     """Return the kinds of device and the backends that a study's scores were made on."""
     query = select(Run.device, Run.backend).where(

@@ -55,30 +55,30 @@ def propose(
     owner: str,
     now: Time,
     place: Mapping[str, Any],
+    *,
+    queued: bool = False,
 ) -> Run | Refusal:
     """Write a proposal: as a running run of `owner`, or as a replay of what is known of it.
 
     place: columns that say where it will run (device, environment_id, checkpoint).
+    queued: it waits for somebody, and is no replay; a full study wants one candidate more.
     """
     study = lock_study(session, study_id)
     index, number = _next(session, study_id)
     if new.index != index:
         return _written_before(session, study_id, new, owner) or Refusal.STALE
     if new.role == CANDIDATE and count(session, study_id, CANDIDATE) >= study.trials:
-        return Refusal.FULL
-    known = session.scalars(
-        select(Run).where(
-            Run.study_id == study_id,
-            Run.fingerprint == new.fingerprint,
-            *(getattr(Run, key) == value for key, value in _training(new).items()),
-            TRAINED_ONCE,
-        )
-    ).one_or_none()
+        if not queued:
+            return Refusal.FULL
+        study.trials += 1
+    known = training_of(session, study_id, new)
     if known is not None and known.state not in ENDED:
         return Refusal.IN_FLIGHT
     run = _row(new, study, number, owner, now)
     run.architecture_id = _architecture(session, study, new, now)
-    if known is None:
+    if known is None and queued:
+        run.state, run.lease_token = WAITING, 0
+    elif known is None:
         run.lease_expires, run.started_at = now + LEASE_S, now
         for column, value in place.items():
             setattr(run, column, value)
@@ -89,6 +89,18 @@ def propose(
     session.add(run)
     session.flush()
     return run
+
+
+def training_of(session: Session, study_id: int, new: NewProposal) -> Run | None:
+    """Return the run that is or was the very training that is proposed."""
+    return session.scalars(
+        select(Run).where(
+            Run.study_id == study_id,
+            Run.fingerprint == new.fingerprint,
+            *(getattr(Run, key) == value for key, value in _training(new).items()),
+            TRAINED_ONCE,
+        )
+    ).one_or_none()
 
 
 def _row(new: NewProposal, study: Study, number: int, owner: str, now: Time) -> Run:
@@ -167,6 +179,14 @@ def put_back(session: Session, study_id: int, states: Collection[str], now: Time
     for run in ended:
         retry(session, run, now=now)
     return len(ended)
+
+
+def count_states(session: Session, study_id: int, states: Collection[str]) -> int:
+    """Return how many trials that were trained are in one of `states`."""
+    query = select(func.count()).where(
+        Run.study_id == study_id, Run.newest, Run.state.in_(states), Run.role != REPLAY
+    )
+    return session.scalar(query) or 0
 
 
 def attempts_lost(session: Session, run: Run) -> int:

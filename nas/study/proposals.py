@@ -14,6 +14,8 @@ CANDIDATE, BASELINE, REPLAY = "candidate", "baseline", "replay"
 SEARCH = "search"
 SEARCHED = (CANDIDATE, BASELINE)
 CONFIRMATION = "confirmation"
+# The kind of a candidate that a user has asked for.
+ENQUEUED = "enqueued"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from doubles import EPOCHS, FakeProxy, driver, new_study, settings
 from sqlalchemy import select
 
 from nas.driver.clock import SystemClock
-from nas.driver.progress import TrialRequeued, TrialStarted
+from nas.driver.progress import Notice, TrialRequeued, TrialStarted
 from nas.driver.recovery import put_back
 from nas.driver.running import run
 from nas.driver.status import status
@@ -193,4 +193,71 @@ def test_ended_trials_are_put_back_on_request(url, clock):
     assert [t.value for t in trials] == [r.score for r in rows(study) if r.newest]
     with pytest.raises(StudyError, match="class 'bad' is not one of error, lost"):
         put_back("s", url, ["bad"])
+    study.close()
+
+
+def test_error_repeated_on_one_machine_waits_for_another(url, clock):
+    """While others work it goes back; the error of a second machine ends the design."""
+    study = new_study(url, settings(trials=4), clock=clock)
+    one, other = driver(study), driver(study)
+    other.owner = other.owner.replace("host/", "elsewhere/")
+    busy = other.next()
+
+    def fails(work, task, host):
+        facts = {"host": host}
+        work.finish(
+            task, Result(Outcome.ERROR, error="odd", metrics={CANARY: True}, environment=facts)
+        )
+
+    task = one.next()
+    fails(one, task, "host")
+    one._erred.clear()
+    task = one.next()
+    assert (task.trial, task.attempt) == (1, 2)
+    fails(one, task, "host")
+    assert rows(study)[-1].state == "waiting" and rows(study)[-1].attempt == 3
+    other.release(busy, "test")
+    other.next()
+    task = other.next()
+    assert (task.trial, task.attempt) == (1, 3)
+    fails(other, task, "elsewhere")
+    assert [r.state for r in rows(study) if r.proposal == 1] == ["error"] * 3
+    for work in (one, other):
+        work.close()
+    study.close()
+
+
+def test_trial_put_back_after_it_was_lost_has_three_attempts_again(url, clock):
+    study = new_study(url, settings(trials=1), clock=clock)
+
+    def lose(times):
+        for _ in range(times):
+            gone = driver(study)
+            assert isinstance(gone.next(), Attempt)
+            clock.dead.add(gone.owner)
+        look = driver(study)
+        look._look_around()
+        look.close()
+
+    lose(3)
+    assert [r.state for r in rows(study)] == ["lost"] * 3
+    put_back("s", url, ["lost"])
+    lose(2)
+    events = []
+    last = run(study, InlineExecutor(FakeProxy()), events.append)
+    assert last.complete and [r.state for r in rows(study)] == ["lost"] * 5 + ["complete"]
+    study.close()
+
+
+def test_continuing_offers_to_put_failures_back(url, clock):
+    study = new_study(url, settings(trials=3), clock=clock)
+    peek = driver(study)
+    first = peek.next()
+    peek.release(first, "test")
+    peek.close()
+    run(study, InlineExecutor(faulty({first.fingerprint})))
+    events = []
+    run(study, InlineExecutor(FakeProxy()), events.append)
+    said = [e.text for e in events if isinstance(e, Notice)]
+    assert said and "ended as error or lost; `retry s` puts them back" in said[0]
     study.close()
