@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy.orm import Session
@@ -20,6 +21,7 @@ from nas.planning.proposals import Planner
 from nas.store import confirmations, runs
 from nas.store.runs import Refusal
 from nas.store.tables import Run
+from nas.study.attempts import WAITING
 from nas.study.proposals import NewProposal
 from nas.study.settings import Settings
 
@@ -89,7 +91,7 @@ def _one(study: Study, proposing: Proposing, wish: Wish) -> Enqueued:
     while True:
         proposing.sync()
         proposal = proposing.planner.wished(wish.config)
-        answer = study.store.write(lambda s, new=proposal: _write(s, proposing.access, new))
+        answer = study.store.write(partial(_write, access=proposing.access, new=proposal))
         if not isinstance(answer, Refusal):
             run, new = answer
             assert run.trial_number is not None
@@ -101,7 +103,7 @@ def _one(study: Study, proposing: Proposing, wish: Wish) -> Enqueued:
 def _write(session: Session, access: Access, new: NewProposal) -> tuple[Run, bool] | Refusal:
     known = runs.training_of(session, access.study_id, new)
     if known is not None:
-        return known, known.lease_owner == access.owner and known.state == runs.WAITING
+        return known, known.lease_owner == access.owner and known.state == WAITING
     wanted = runs.wanted(session, access.study_id)
     stamp = access.clock.stamp()
     answer = runs.propose(session, access.study_id, new, access.owner, stamp, {}, queued=True)
