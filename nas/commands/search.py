@@ -194,6 +194,7 @@ def enqueue(
     from nas.report.console import say
     from nas.report.studies import wish_line
     from nas.report.text import invoked_as
+    from nas.study.tasks import metric_of
 
     opened = open_study(study, storage)
     try:
@@ -201,7 +202,7 @@ def enqueue(
     finally:
         opened.close()
     for one in made:
-        say(wish_line(one))
+        say(wish_line(one, metric_of(opened.settings.recipe.to_dict())))
     if any(one.new for one in made):
         say(f"a driver at work takes them next; else: {invoked_as()} resume {study}")
 

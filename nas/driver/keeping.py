@@ -26,7 +26,8 @@ def contents(name: str, storage: str) -> dict[str, Any]:
     try:
         held = study.store.read(lambda s: removal.contents(s, study.id))
         folder = study.checkpoints
-        return held | {"study": name, "checkpoints": str(folder) if folder.is_dir() else None}
+        about = {"study": name, "recipe": study.settings.recipe.to_dict()}
+        return held | about | {"checkpoints": str(folder) if folder.is_dir() else None}
     finally:
         study.close()
 

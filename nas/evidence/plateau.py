@@ -6,7 +6,9 @@ import math
 from collections.abc import Sequence
 
 from nas.evidence.finalists import noise_of
+from nas.evidence.words import difference
 from nas.study.recipe import Recipe
+from nas.study.tasks import metric_of
 
 
 def noise_of_best(best: float, recipe: Recipe) -> tuple[float, str]:
@@ -36,5 +38,6 @@ def settled(scores: Sequence[float | None], patience: int, recipe: Recipe) -> st
     noise, known_as = noise_of_best(was, recipe)
     if now - was > noise:
         return None
-    moved = f"by {100 * noise:.2f} points, {known_as}," if noise else f"by {known_as}"
+    size = difference(noise, metric_of(recipe.to_dict()).unit, sign=False)
+    moved = f"by {size}, {known_as}," if noise else f"by {known_as}"
     return f"the best score has not moved {moved} for {patience} candidates"

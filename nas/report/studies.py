@@ -203,7 +203,11 @@ def warnings(study: dict[str, Any]) -> list[Text]:
 
 def contents_lines(held: dict[str, Any]) -> list[str]:
     """Say what goes with a study, as `nas.driver.keeping.contents` tells it, and what stays."""
-    best = "no score" if held["best_score"] is None else f"best {percent(held['best_score'])}"
+    best = (
+        "no score"
+        if held["best_score"] is None
+        else f"best {scored(held['best_score'], metric_of(held['recipe']))}"
+    )
     lines = [
         f"{held['study']}: {held['trials']} trials ({held['ended']} ended, {best}), "
         f"{held['attempts']} attempts, {held['epochs']} epochs, {held['hours']:.1f} hours trained"
@@ -215,12 +219,12 @@ def contents_lines(held: dict[str, Any]) -> list[str]:
     return lines
 
 
-def wish_line(wish: Enqueued) -> str:
+def wish_line(wish: Enqueued, metric: Metric) -> str:
     """Say what became of a design that was to be trained next."""
     if wish.new:
         how = ", its widths refitted to the budget" if wish.refitted else ""
         return f"{wish.source}: trial {wish.trial} waits{how}"
-    known = f", {percent(wish.score)}" if wish.score is not None else ""
+    known = f", {scored(wish.score, metric)}" if wish.score is not None else ""
     return f"{wish.source}: is trial {wish.trial} already ({wish.state}{known})"
 
 
