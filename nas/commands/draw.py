@@ -1,4 +1,4 @@
-"""Commands that make pictures."""
+"""Commands that show pictures."""
 
 from __future__ import annotations
 
@@ -68,3 +68,16 @@ def report(
     path = out or Path("runs") / "reports" / f"{study}.html"
     for written in write_report(study, storage, path, png):
         say(f"wrote {written}")
+
+
+@app.command(rich_help_panel=LOOK_ROOM)
+def dashboard(
+    study: Annotated[str | None, typer.Argument(help="Whose page to name.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 8080,
+    storage: StorageOption = DEFAULT_STORAGE,
+) -> None:
+    """Show studies in Optuna's dashboard, on this machine alone, until interrupted."""
+    from nas.report.console import say
+    from nas.report.dashboard.serving import serve
+
+    serve(study, storage, port, ready=lambda address: say(f"dashboard at {address}"))

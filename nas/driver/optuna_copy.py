@@ -239,16 +239,17 @@ _REMEDY = "delete it with `optuna delete-study`, and it is made again"
 
 
 @contextmanager
-def open_optuna(store: Store) -> Iterator[RDBStorage]:
+def open_optuna(store: Store, *, writing: bool = True) -> Iterator[RDBStorage]:
     """Open Optuna's storage in our database, with our settings for it.
 
+    writing: whether its transactions take SQLite's write lock; one that only reads holds up nobody.
     Raises: StoreError when its tables are of another Optuna version.
     """
     optuna.logging.set_verbosity(logging.WARNING)
     storage = _make_tables(store)
     storage.remove_session()
     storage.engine.dispose()
-    prepare(storage.engine, always_writing=True)
+    prepare(storage.engine, always_writing=writing)
     try:
         yield storage
     finally:

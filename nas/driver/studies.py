@@ -195,11 +195,8 @@ def open_study(
     store = open_store(storage)
     try:
         row = store.read(lambda s: find_study(s, name, store.shown))
-        space = SearchSpace.from_text(row.space_text, f"space of study {name}", proven=True)
-        settings = stored_settings(
-            row.settings, study=name, space=space, trials=row.trials, seed=row.seed
-        )
-        _check_unchanged(name, space, settings.space_source)
+        settings = settings_of(row)
+        _check_unchanged(name, settings.space, settings.space_source)
         first = Place.of(**row.place)
         if (changed := first.difference(place)) is not None:
             raise StudyError(
@@ -213,6 +210,17 @@ def open_study(
         store.close()
         raise
     return Study(name, row.id, store, settings, place, clock or SystemClock(), row.created_at)
+
+
+def settings_of(row: StudyRow) -> Settings:
+    """Return the settings with which a study was made.
+
+    Raises: StudyError for settings that this version cannot read.
+    """
+    space = SearchSpace.from_text(row.space_text, f"space of study {row.name}", proven=True)
+    return stored_settings(
+        row.settings, study=row.name, space=space, trials=row.trials, seed=row.seed
+    )
 
 
 def _check_data(settings: Settings, place: Place) -> None:

@@ -94,6 +94,24 @@ def trials(study: str, storage: str) -> list[dict[str, Any]]:
         return store.read(lambda s: read(s, find_study(s, study, store.shown)))
 
 
+def designs(study: str, storage: str, numbers: Iterable[int]) -> dict[int, dict[str, Any]]:
+    """Return the configs of trials, by their numbers.
+
+    Raises: StoreError; StudyError for an unknown study.
+    """
+    wanted = list(numbers)
+
+    def read(session: Session, row: Study) -> dict[int, dict[str, Any]]:
+        query = select(Run.trial_number, Architecture.config).join(
+            Architecture, Architecture.id == Run.architecture_id
+        )
+        query = query.where(Run.study_id == row.id, Run.newest, Run.trial_number.in_(wanted))
+        return {number: config for number, config in session.execute(query)}
+
+    with opened(storage) as store:
+        return store.read(lambda s: read(s, find_study(s, study, store.shown)))
+
+
 def trial(study: str, storage: str, number: int) -> dict[str, Any]:
     """Return one trial in full: config, choices, recipe, epochs, attempts, environment.
 
