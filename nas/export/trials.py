@@ -8,10 +8,12 @@ from typing import Any
 
 from backbones.config import BackboneConfig
 from nas.errors import StudyError
+from nas.evidence.ties import preferred
 from nas.evidence.verdict import Verdict, sentences
 from nas.export.document import write_export
 from nas.store import queries
 from nas.store.exports import record_export
+from nas.study.tasks import metric_of
 
 _SOURCE = (
     "study",
@@ -70,16 +72,26 @@ def export_trials(
 
 
 def _verdict(summary: dict[str, Any], trial: int) -> dict[str, Any]:
-    """Return what a confirmation says of a study, for the file of the design that it chose."""
-    if summary["verdict"] is None or chosen_trial(summary) != trial:
+    """Return why a design was chosen, for its file: by a confirmation, or the cheapest of ties."""
+    if summary["best"] is None or chosen_trial(summary) != trial:
         return {}
-    return {"verdict": sentences(Verdict.model_validate(summary["verdict"]))}
+    if summary["verdict"] is not None:
+        return {"verdict": sentences(Verdict.model_validate(summary["verdict"]))}
+    recipe = summary["study"]["recipe"]
+    taken = preferred(summary["scored"], recipe)
+    why = None if taken is None else taken.sentence(metric_of(recipe).unit)
+    return {} if why is None else {"verdict": [why]}
 
 
 def chosen_trial(summary: dict[str, Any]) -> int:
-    """Return the trial of the design that was chosen: by a verdict, or by one run's score."""
+    """Return the trial of the design that was chosen: by a verdict, or by scores of one run.
+
+    Of designs that these cannot tell apart it is the cheapest.
+    """
     if summary["verdict"] is None:
-        return int(summary["best"]["trial"])
+        taken = preferred(summary["scored"], summary["study"]["recipe"])
+        assert taken is not None  # the caller has a best candidate
+        return taken.trial
     name = summary["verdict"]["chosen"]
     entrants = summary["confirmation"]["entrants"]
     return next(int(e["trial"]) for e in entrants if e["name"] == name)

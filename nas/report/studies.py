@@ -113,9 +113,17 @@ def summary_view(summary: dict[str, Any]) -> RenderableType:
 
 
 def findings(summary: dict[str, Any]) -> list[Text]:
-    """Say what a confirmation found, and the command that would find more."""
+    """Say what a confirmation found, and the command that would find more.
+
+    Without one, which of the candidates that one run each cannot tell apart is taken.
+    """
     if summary["verdict"] is None:
-        return []
+        from nas.evidence.ties import preferred
+
+        recipe = summary["study"]["recipe"]
+        taken = preferred(summary["scored"], recipe)
+        why = None if taken is None else taken.sentence(metric_of(recipe).unit)
+        return [] if why is None else [Text(why)]
     found = Verdict.model_validate(summary["verdict"])
     lines = sentences(found)[:-1]
     wanted = [c.more_seeds for c in found.against_baselines() if c.word == "not distinguishable"]

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from nas.errors import StudyError
 from nas.store.history import find_study
 from nas.store.session import opened
-from nas.store.tables import Architecture, Environment, Epoch, Run, Study
+from nas.store.tables import Architecture, Environment, Epoch, Measurement, Run, Study
 from nas.study.attempts import ENDED, RUNNING
 from nas.study.outcomes import Outcome
 from nas.study.proposals import BASELINE, CANDIDATE, REPLAY, SEARCHED
@@ -23,6 +23,7 @@ from nas.study.tasks import metric_of
 
 COMPLETE = Outcome.COMPLETE.value
 PARETO_COSTS = ("flops", "params")
+LATENCY = "latency_ms"
 # A network has begun to learn at so many times the top-1 of a guess; with few classes, where that
 # is near or above 1, at so much of the room above a guess (the two agree for ten classes).
 LEARNED = 3.0
@@ -72,7 +73,8 @@ def summary(study: str, storage: str, *, top: int = 10) -> dict[str, Any]:
 
     The keys: study (settings and counts), leaderboard (rows by score), baselines, pareto (per
     cost, rows by falling score), best (a row or None), beats (baselines that have learned and
-    that the best one beats), confirmation and verdict (or None; nas.study.confirmation and
+    that the best one beats), scored (of every candidate with a score: trial, score, params,
+    latency_ms), confirmation and verdict (or None; nas.study.confirmation and
     nas.evidence.verdict). learned, of a row: whether its top-1 is well above chance.
     Raises: StoreError; StudyError for an unknown study.
     """
@@ -212,10 +214,30 @@ def _summary(session: Session, study: Study, top: int) -> dict[str, Any]:
         "baselines": baselines,
         "pareto": _pareto(session, study),
         "best": best,
+        "scored": _scored(session, study),
         "confirmation": study.confirmation,
         "verdict": study.verdict,
         "beats": [b["label"] for b in scored if best is not None and b["score"] < best["score"]],
     }
+
+
+def _scored(session: Session, study: Study) -> list[dict[str, Any]]:
+    """Return what a choice among candidates needs; latency is of the study's first device."""
+    timed = (
+        select(Measurement.architecture_id, func.min(Measurement.value).label("ms"))
+        .where(Measurement.metric == LATENCY, Measurement.device == study.place.get("device"))
+        .group_by(Measurement.architecture_id)
+        .subquery()
+    )
+    query = (
+        select(Run.trial_number, Run.score, Architecture.params, timed.c.ms)
+        .join(Architecture, Architecture.id == Run.architecture_id)
+        .outerjoin(timed, timed.c.architecture_id == Architecture.id)
+        .where(Run.study_id == study.id, Run.newest, Run.role == CANDIDATE, Run.state == COMPLETE)
+        .order_by(Run.proposal)
+    )
+    names = ("trial", "score", "params", "latency_ms")
+    return [dict(zip(names, row, strict=True)) for row in session.execute(query)]
 
 
 def counts(session: Session, study: Study) -> dict[str, int]:

@@ -8,18 +8,20 @@ from io import StringIO
 import pytest
 from doubles import CONDITIONAL, FakeProxy, driver, new_study, settings
 from rich.console import Console
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from nas.commands.main import main
 from nas.driver.running import run
 from nas.driver.status import status
 from nas.errors import StoreError, StudyError
+from nas.evidence.finalists import Noise
 from nas.executors.inline import InlineExecutor
-from nas.report.studies import summary_view
+from nas.export.trials import chosen_trial
+from nas.report.studies import findings, summary_view
 from nas.store import queries
 from nas.store.leases import LEASE_S
 from nas.store.queries import front
-from nas.store.tables import Run
+from nas.store.tables import Measurement, Run
 from nas.study.outcomes import NanLoss
 
 
@@ -223,3 +225,43 @@ def _epoch():
     from doubles import EpochMetrics
 
     return EpochMetrics(1, 3, 1.0, 1.0, 0.5, 0.1)
+
+
+def test_of_candidates_that_noise_does_not_tell_apart_the_cheapest_is_taken(
+    study, url, monkeypatch
+):
+    before = queries.summary("s", url)
+    assert chosen_trial(before) == before["best"]["trial"]  # the noise of this recipe is not known
+    assert not findings(before)
+    monkeypatch.setattr("nas.evidence.ties.noise_of", lambda recipe: Noise(1.0, 22))
+    least = min(before["scored"], key=lambda row: row["params"])
+    assert chosen_trial(before) == least["trial"]
+    (said,) = findings(before)
+    assert f"by parameters is taken, trial {least['trial']}" in said.plain
+    assert said.plain in " ".join(summary_view_text(before).split())
+
+    fast = max(before["scored"], key=lambda row: row["params"])
+
+    def time(session):
+        for row in before["scored"]:
+            design = session.scalars(
+                select(Run.architecture_id).where(Run.trial_number == row["trial"])
+            ).first()
+            ms = 1.0 if row["trial"] == fast["trial"] else 2.0
+            session.merge(
+                Measurement(
+                    id=design, architecture_id=design, metric=queries.LATENCY, device="cpu",
+                    setup_id="x", setup={}, value=ms, at=0.0,
+                )
+            )  # fmt: skip
+
+    study.store.write(time)
+    timed = queries.summary("s", url)
+    assert chosen_trial(timed) == fast["trial"]
+    assert "cheapest of them by latency is taken" in findings(timed)[0].plain
+
+
+def summary_view_text(summary):
+    console = Console(file=StringIO(), width=100)
+    console.print(summary_view(summary))
+    return console.file.getvalue()
