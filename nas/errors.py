@@ -17,3 +17,7 @@ class DataError(ScanNASError):
 
 class StoreError(ScanNASError):
     """A database that cannot be opened, or of another schema."""
+
+
+class TrainingError(ScanNASError):
+    """A full training or an evaluation that cannot be made as asked."""

@@ -1,4 +1,4 @@
-"""Checkpoints of one proxy run: a file that is whole or absent, and belongs to one run.
+"""Checkpoints of one run: a file that is whole or absent, and belongs to one run.
 
 The file is written beside its place and renamed, so a kill leaves the last whole epoch. It
 carries the identity of its run and is refused by any other.
@@ -19,35 +19,39 @@ FILE_NAME = "proxy.pt"
 _FORMAT = 2
 
 
-def save(directory: str | Path, key: dict[str, Any], state: dict[str, Any]) -> None:
-    """Write the state of a run at the end of an epoch, replacing the one before.
+def save(
+    directory: str | Path, key: dict[str, Any], state: dict[str, Any], name: str = FILE_NAME
+) -> None:
+    """Write the state of a run, replacing the one before.
 
     Raises: StudyError where the directory cannot be written.
     """
     folder = Path(directory)
-    part = folder / f"{FILE_NAME}.{os.getpid()}.part"
+    part = folder / f"{name}.{os.getpid()}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
             torch.save({"format": _FORMAT, "key": key, "state": state}, file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, folder / FILE_NAME)
+        os.replace(part, folder / name)
     except OSError as exc:
         with suppress(OSError):
             part.unlink()
         raise StudyError(
-            f"checkpoint {str(folder / FILE_NAME)!r} cannot be written: {exc.strerror}; free "
+            f"checkpoint {str(folder / name)!r} cannot be written: {exc.strerror}; free "
             "space or choose another directory"
         ) from None
 
 
-def load(directory: str | Path, key: dict[str, Any]) -> dict[str, Any] | None:
+def load(
+    directory: str | Path, key: dict[str, Any], name: str = FILE_NAME
+) -> dict[str, Any] | None:
     """Return the state that a run left, or None where there is none.
 
     Raises: StudyError for a file that cannot be read, or that another run left.
     """
-    path = Path(directory) / FILE_NAME
+    path = Path(directory) / name
     if not path.exists():
         return None
     try:

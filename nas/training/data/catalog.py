@@ -93,7 +93,7 @@ def _moments(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def _check(recipe: Recipe, part: Part) -> None:
-    _check_name(part.dataset)
+    check_name(part.dataset)
     if (info := find_dataset(part.dataset)) is not None:
         if part.task not in info.tasks:
             raise DataError(
@@ -117,7 +117,8 @@ def _check(recipe: Recipe, part: Part) -> None:
             )
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raise DataError for a name that is no data set's, with the nearest."""
     if find_dataset(name) is not None or name.startswith("folder:") or "/" in name:
         return
     known = [info.name for info in list_datasets()]

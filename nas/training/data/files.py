@@ -6,6 +6,7 @@ the middle, and kept as bytes; a proxy trains dozens of networks on the same few
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from nas.errors import DataError
 from nas.training.data.draws import permutation
-from nas.training.data.folder import mask_classes, open_folder
+from nas.training.data.folder import mask_classes, open_folder, tokens
 from nas.training.data.items import Items, cropped, decode
 from nas.training.data.registry import LEAST_IMAGES, MEMORY_LIMIT, LabelMap, Wanted
 from nas.training.data.timm_names import open_timm
@@ -31,9 +32,8 @@ def read(wanted: Wanted) -> tuple[Labeled, Labeled, tuple[LabelMap, ...]]:
     Shapes: images uint8 (n, 3, side, side), labels as `ProxyData` holds them.
     Raises: DataError for files that cannot be used (named), too few, too many, or one class.
     """
-    named = wanted.part.dataset.startswith("folder:")
-    items = open_folder(wanted) if named else open_timm(wanted)
-    train, scored = _split(items, wanted)
+    items = open_files(wanted)
+    train, scored = split(items, wanted)
     side = wanted.side
     if (len(train) + len(scored)) * 3 * side**2 > MEMORY_LIMIT:
         raise DataError(
@@ -47,18 +47,29 @@ def read(wanted: Wanted) -> tuple[Labeled, Labeled, tuple[LabelMap, ...]]:
     return first, second, mask_classes(items, first[1], second[1])
 
 
-def _split(items: Items, wanted: Wanted) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices of training images and of those to be scored.
+def open_files(wanted: Wanted) -> Items:
+    """List a data set's images without reading them.
+
+    Raises: DataError for files that are missing or laid out otherwise.
+    """
+    named = wanted.part.dataset.startswith("folder:")
+    return open_folder(wanted) if named else open_timm(wanted)
+
+
+def split(
+    items: Items, wanted: Wanted, share: float = _VAL_SHARE
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices of training images and of those to be scored, a share of all.
 
     Neither the validation nor the test images depend on the sizes, only on the seed. For a test,
     images that no folder keeps apart are taken from the end of those to train on.
     """
     order = permutation(items.count, wanted.seed)
-    n_val = int(items.count * _VAL_SHARE)
+    n_val = int(items.count * share)
     if n_val < LEAST_IMAGES:
         raise DataError(
-            f"{items.source!r} holds {items.count} images; a fifth is kept for validation, "
-            f"which takes {int(LEAST_IMAGES / _VAL_SHARE)} or more"
+            f"{items.source!r} holds {items.count} images; {share:.0%} are kept for validation, "
+            f"which takes {math.ceil(LEAST_IMAGES / share)} or more"
         )
     scored, train = order[:n_val], order[n_val:]
     if wanted.scored == "test":
@@ -83,7 +94,8 @@ def _read(items: Items, index: np.ndarray, wanted: Wanted) -> Labeled:
         with decode(items, n) as image:
             images[row] = cropped(image.convert("RGB"), side)
             if items.mask is not None:
-                labels[row, 0] = torch.from_numpy(items.mask(n, image, side, grid))
+                mask = cropped(items.mask(n, image), side, exact=True)[0].numpy()
+                labels[row, 0] = torch.from_numpy(tokens(mask, grid))
 
     with ThreadPoolExecutor(_DECODERS) as pool:
         for _ in pool.map(put, range(len(index))):

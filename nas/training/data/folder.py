@@ -22,7 +22,7 @@ from torch import Tensor
 
 from nas.errors import DataError
 from nas.training.data.draws import IGNORE
-from nas.training.data.items import Items, cropped
+from nas.training.data.items import Items
 from nas.training.data.registry import LabelMap, Wanted
 
 UNLABELED = 255  # as PASCAL VOC and Cityscapes write it
@@ -137,16 +137,17 @@ def _masks(path: Path, apart: Items | None) -> Items:
     lines = named.read_text(encoding="utf-8").splitlines() if named.is_file() else []
     classes = tuple(line.strip() for line in lines if line.strip())
 
-    def tokens(n: int, image: Image.Image, side: int, grid: int) -> np.ndarray:
-        return _tokens(masks[n], image, side, grid, classes)
+    def mask(n: int, image: Image.Image) -> Image.Image:
+        return _mask(masks[n], image, classes)
 
-    return _items(path, files, apart, mask=tokens, labels=(LabelMap("mask", classes),))
+    return _items(path, files, apart, mask=mask, labels=(LabelMap("mask", classes),))
 
 
-def _tokens(
-    file: Path, image: Image.Image, side: int, grid: int, classes: Sequence[str]
-) -> np.ndarray:
-    """Return the commonest label of each token: int (grid, grid), `IGNORE` where none has one."""
+def _mask(file: Path, image: Image.Image, classes: Sequence[str]) -> Image.Image:
+    """Return the class number of each pixel, 8 bits.
+
+    Raises: DataError for a file that cannot be decoded, or does not fit its image or the classes.
+    """
     try:
         with Image.open(file) as mask:
             mask.load()
@@ -172,9 +173,16 @@ def _tokens(
             f"mask {str(file)!r} holds class {int(wrong.max())}, classes.txt names {len(classes)} "
             f"(0 to {len(classes) - 1}); name all, or use {UNLABELED} for no label"
         )
-    small = cropped(Image.fromarray(values.astype(np.uint8)), side, exact=True)[0].numpy()
-    cell = side // grid
-    cells = small.reshape(grid, cell, grid, cell).transpose(0, 2, 1, 3).reshape(grid**2, -1)
+    return Image.fromarray(values.astype(np.uint8))
+
+
+def tokens(mask: np.ndarray, grid: int) -> np.ndarray:
+    """Return the commonest label of each token, `IGNORE` where none has one.
+
+    Shapes: mask (side, side), a class number for each pixel -> int16 (grid, grid).
+    """
+    cell = len(mask) // grid
+    cells = mask.reshape(grid, cell, grid, cell).transpose(0, 2, 1, 3).reshape(grid**2, -1)
     places = np.arange(grid**2)[:, None] * 256 + cells
     counts = np.bincount(places.ravel(), minlength=256 * grid**2).reshape(grid, grid, 256)
     counts = counts[..., :UNLABELED]

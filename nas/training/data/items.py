@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 from PIL import Image
 from torch import Tensor
 
@@ -18,9 +17,9 @@ class Items:
     """Images that are not read yet.
 
     read: n -> image. name: n -> what to call it. label: n -> label, without decoding; None where
-    labels are not used. mask: (n, the image, pixels on a side, tokens on a side) -> labels of the
-    tokens (grid, grid), in place of `label`. labels: what they mean; names of the classes of masks
-    may be left to be counted (empty). apart: images that are kept for the test, if any.
+    labels are not used. mask: (n, the image) -> the class number of each pixel, 8 bits, in place of
+    `label`. labels: what they mean; names of the classes of masks may be left to be counted
+    (empty). apart: images that are kept for the test, if any.
     """
 
     source: str
@@ -28,7 +27,7 @@ class Items:
     read: Callable[[int], Image.Image]
     name: Callable[[int], str]
     label: Callable[[int], int] | None = None
-    mask: Callable[[int, Image.Image, int, int], np.ndarray] | None = None
+    mask: Callable[[int, Image.Image], Image.Image] | None = None
     labels: tuple[LabelMap, ...] = ()
     apart: Items | None = None
 

@@ -46,6 +46,10 @@ def open_timm(wanted: Wanted) -> Items:
         )
         count = len(data)
         first = data[0][0] if count else None
+    except ImportError:
+        raise DataError(
+            f"dataset {name!r} needs a package that is not installed; pip install 'scannas[hub]'"
+        ) from None
     except Exception as exc:
         reason = (str(exc).splitlines() or [type(exc).__name__])[0]
         raise DataError(

@@ -17,5 +17,6 @@ def make_task(part: Part, data: ProxyData, recipe: Recipe) -> Task:
     """Return the task of a part of a recipe."""
     if part.task == "reconstruct":
         return Reconstruct(data, part, recipe)
-    made = Classify if part.task == "classify" else Dense
-    return made(data, recipe.label_smoothing)
+    if part.task == "dense":
+        return Dense(data.labels, recipe.label_smoothing)
+    return Classify(data, recipe.label_smoothing)

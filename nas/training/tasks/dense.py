@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from nas.training.data.draws import IGNORE
-from nas.training.data.registry import ProxyData
+from nas.training.data.registry import LabelMap
 from nas.training.tasks.base import Batch, Unmasked, skill
 
 
@@ -18,9 +19,9 @@ class Dense(Unmasked):
 
     num_classes = 0
 
-    def __init__(self, data: ProxyData, label_smoothing: float) -> None:
-        self.names = [label.name for label in data.labels]
-        self.counts = [len(label.classes) for label in data.labels]
+    def __init__(self, labels: Sequence[LabelMap], label_smoothing: float) -> None:
+        self.names = [label.name for label in labels]
+        self.counts = [len(label.classes) for label in labels]
         self.outputs = sum(self.counts)
         self.label_smoothing = label_smoothing
 
