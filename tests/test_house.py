@@ -19,7 +19,7 @@ LAYERS = (
     {"nas.store", "nas.planning", "nas.training", "nas.evidence"},
     {"nas.driver"},
     {"nas.executors"},
-    {"nas.export"},
+    {"nas.export", "nas.full_training"},
     {"nas.report"},
     {"nas.commands"},
 )

@@ -32,7 +32,7 @@ Prepare = Callable[[Image.Image, Label], tuple[Tensor, "int | Tensor"]]
 class Place(NamedTuple):
     """An image of an epoch: which one, and what its randomness is seeded by; () for none."""
 
-    index: int
+    image: int
     seed: tuple[int | str, ...]
 
 
@@ -46,9 +46,9 @@ class Prepared(Dataset[Any]):
         """Return image (3, S, S), label, and its index."""
         if place.seed:
             seed_everything(*place.seed)
-        image = self.samples.image(place.index)
-        label = self.samples.label(place.index, image)
-        return *self.prepare(image, label), place.index
+        image = self.samples.image(place.image)
+        label = self.samples.label(place.image, image)
+        return *self.prepare(image, label), place.image
 
 
 @dataclass(frozen=True)
@@ -133,9 +133,7 @@ def eval_loader(
 
 
 def classified(network: Network, side: int, recipe: TrainingRecipe | None) -> Prepare:
-    """Return timm's preparation of images with a class: for training, or without a recipe for a
-    score.
-    """
+    """Return timm's preparation of images with a class: to train, without a recipe to score."""
     shared = {
         "input_size": side,
         "interpolation": network.interpolation,
@@ -209,4 +207,3 @@ def names(samples: Samples, index: Sequence[int], most: int = 8) -> str:
     """Return what to call the images of a batch."""
     shown = ", ".join(samples.name(int(n)) for n in index[:most])
     return shown + (f" and {len(index) - most} more" if len(index) > most else "")
-

@@ -179,13 +179,12 @@ def _timm(name: str) -> Network:
 
 def _pretrained_cfg(name: str) -> dict[str, Any]:
     import timm
-    from timm.models import load_model_config_from_path
 
     if not name.startswith(_LOCAL):
         return dict(timm.get_pretrained_cfg(name).to_dict())
     try:
-        cfg, _, _ = load_model_config_from_path(name.removeprefix(_LOCAL))
-    except (OSError, KeyError, ValueError) as error:
+        cfg: Any = timm.create_model(name).pretrained_cfg
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
         raise TrainingError(
             f"{name!r} holds no model for timm: {error}; give a folder that export --timm wrote"
         ) from None

@@ -71,6 +71,10 @@ class Trained:
     test: dict[str, Score]
     history: list[Epoch] = field(default_factory=list)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return asdict(self)
+
 
 Report = Callable[[Update | Epoch], None]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,9 @@ def tokens_judged(task: Dense) -> Judge:
     """
 
     def judge(out: Tensor, labels: Tensor) -> Answers:
-        made: dict[str, list[Tensor]] = {k: [] for k in ("loss", "right", "known", "both", "either")}
+        made: dict[str, list[Tensor]] = {
+            k: [] for k in ("loss", "right", "known", "both", "either")
+        }
         for r, logits in enumerate(torch.split(out, task.counts, dim=-1)):
             truth, classes = labels[:, r].long().flatten(1), logits.shape[-1]
             flat, known = logits.flatten(1, 2), truth != IGNORE
@@ -130,7 +133,7 @@ def token_scores(found: Answers, task: Dense, *, intervals: bool = True) -> dict
     def miou(index: np.ndarray) -> float:
         both, either = found["both"][index].sum(0), found["either"][index].sum(0)
         share = np.divide(both, either, out=np.full(len(both), np.nan), where=either > 0)
-        parts = [share[a:b] for a, b in zip(ends, ends[1:])]
+        parts = [share[a:b] for a, b in pairwise(ends)]
         return float(np.mean([np.nanmean(p) for p in parts if not np.isnan(p).all()]))
 
     def top1(index: np.ndarray) -> float:

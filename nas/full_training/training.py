@@ -76,7 +76,7 @@ class Training:
         model = subject.build(samples, drop_path=recipe.drop_path, drop_rate=recipe.drop_rate)
         if how.grad_checkpointing:
             _save_memory(model, subject.network.name)
-        self.model = model.to(self.device, memory_format=self.layout)
+        self.model = model.to(self.device).to(memory_format=self.layout)
         self.averaged = (
             None if recipe.ema is None else ModelEmaV3(self.model, recipe.ema, use_warmup=True)
         )

@@ -56,9 +56,7 @@ def open_files(wanted: Wanted) -> Items:
     return open_folder(wanted) if named else open_timm(wanted)
 
 
-def split(
-    items: Items, wanted: Wanted, share: float = _VAL_SHARE
-) -> tuple[np.ndarray, np.ndarray]:
+def split(items: Items, wanted: Wanted, share: float = _VAL_SHARE) -> tuple[np.ndarray, np.ndarray]:
     """Return the indices of training images and of those to be scored, a share of all.
 
     Neither the validation nor the test images depend on the sizes, only on the seed. For a test,

@@ -137,10 +137,10 @@ def _masks(path: Path, apart: Items | None) -> Items:
     lines = named.read_text(encoding="utf-8").splitlines() if named.is_file() else []
     classes = tuple(line.strip() for line in lines if line.strip())
 
-    def mask(n: int, image: Image.Image) -> Image.Image:
+    def read_mask(n: int, image: Image.Image) -> Image.Image:
         return _mask(masks[n], image, classes)
 
-    return _items(path, files, apart, mask=mask, labels=(LabelMap("mask", classes),))
+    return _items(path, files, apart, mask=read_mask, labels=(LabelMap("mask", classes),))
 
 
 def _mask(file: Path, image: Image.Image, classes: Sequence[str]) -> Image.Image:
