@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from nas.errors import DataError
-from nas.study.recipe import CPU_RECIPE, GPU_RECIPE, Recipe, default_recipe
+from nas.study.recipe import CPU_DENSE_RECIPE, CPU_RECIPE, GPU_RECIPE, Recipe, default_recipe
 
 
 @pytest.mark.parametrize("recipe", [CPU_RECIPE, GPU_RECIPE, Recipe(dataset="folder:/x", ema=0.9)])
@@ -82,7 +82,7 @@ def test_missing_file_is_a_data_error(tmp_path):
 
 
 def test_default_follows_the_device():
-    assert default_recipe("cpu") == CPU_RECIPE
+    assert default_recipe("cpu") == CPU_DENSE_RECIPE == default_recipe("cpu", "photographs")
     assert default_recipe("cuda:1") == GPU_RECIPE
     assert default_recipe("cpu", epochs=7).epochs == 7
     with pytest.raises(DataError, match="epochs 0"):
