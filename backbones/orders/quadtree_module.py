@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,7 +73,7 @@ def _layout(
     finest level; padding itself is never visited.
     Shapes: order (levels, L), token visited at each slot when every window is subdivided down
     to that level; slot (levels - 1, L), window of each level that owns a slot of the orders that
-    subdivide it; owner (levels - 1, L), window of each level that owns a token.
+    subdivide it; owner (levels, L), window of each level that owns a token.
 
     A window's slots are the same block in all orders that split it or not: that is why orders
     of different depth can be mixed window by window and stay a permutation.
@@ -87,7 +88,7 @@ def _layout(
         window.append(row * level + col)
         orders.append(np.lexsort([place[1], place[0], *window[::-1]]))
     slot = [windows[nested] for windows, nested in zip(window[:-1], orders)]
-    return np.stack(orders), np.stack(slot), np.stack(window[:-1])
+    return np.stack(orders), np.stack(slot), np.stack(window)
 
 
 def _orders(order: QuadtreeOrder, *args: int) -> np.ndarray:
@@ -96,6 +97,10 @@ def _orders(order: QuadtreeOrder, *args: int) -> np.ndarray:
 
 def _slots(order: QuadtreeOrder, *args: int) -> np.ndarray:
     return _layout(order, *args)[1]
+
+
+def _owners(order: QuadtreeOrder, *args: int) -> np.ndarray:
+    return _layout(order, *args)[2]
 
 
 def _averages(level: int, order: QuadtreeOrder, *args: int) -> np.ndarray:
@@ -151,26 +156,51 @@ class Quadtree(nn.Module):
             gate (B, L, 1).
         """
         score = self.predictor(x, grid)
-        roll = (0, 0) if sign is None or shift is None else shift.roll(sign, grid)
-        args = (self.order_json, *grid, *roll)
+        args = self._table_args(grid, sign, shift)
         orders = table(_orders, x.device, torch.int32, *args)
         slots = table(_slots, x.device, torch.int64, *args)
         order, gate = orders[0].expand(x.shape[0], -1), None
-        allowed = None
-        for level in range(len(self.order.levels) - 1):
-            mean = score @ table(_averages, x.device, score.dtype, level, *args)
-            holds = table(_occupied, x.device, torch.bool, level, *args)
-            soft, chosen = self.choose(mean, holds if allowed is None else allowed & holds)
+        for level, (soft, chosen) in enumerate(self._subdivided(score, args)):
             order = torch.where(chosen[:, slots[level]], orders[level + 1], order)
             if self.training:
                 members = table(_members, x.device, soft.dtype, level, *args)
                 change = (soft - soft.detach()) * (2 * chosen.to(soft.dtype) - 1)
                 gate = change @ members + (1.0 if gate is None else gate)
-            if level + 2 < len(self.order.levels):
-                parents = table(_parents, x.device, torch.int64, level + 1, self.order_json)
-                allowed = chosen[:, parents]
         both = torch.stack((order, order.flip(-1)), dim=1)
         return both, None if gate is None else gate.unsqueeze(-1).to(x.dtype)
+
+    def windows(
+        self, x: Tensor, grid: Grid, sign: Sign | None, shift: ShiftConfig | None
+    ) -> Tensor:
+        """Return the finest window that holds each token: what evaluation chooses for a batch.
+
+        Shapes: x (B, L, E) -> (B, L), numbers that differ between windows.
+        """
+        args = self._table_args(grid, sign, shift)
+        owners = table(_owners, x.device, torch.int64, *args)
+        found, before = owners[0].expand(x.shape[0], -1), 0
+        choices = self._subdivided(self.predictor(x, grid), args)
+        for level, (_, chosen) in enumerate(choices):
+            before += self.order.levels[level] ** 2
+            found = torch.where(chosen[:, owners[level]], before + owners[level + 1], found)
+        return found
+
+    def _table_args(self, grid: Grid, sign: Sign | None, shift: ShiftConfig | None) -> Any:
+        roll = (0, 0) if sign is None or shift is None else shift.roll(sign, grid)
+        return (self.order_json, *grid, *roll)
+
+    def _subdivided(self, score: Tensor, args: Any) -> list[tuple[Tensor, Tensor]]:
+        """Return the soft and the hard choice of every level that is subdivided, as `choose`."""
+        allowed, choices = None, []
+        for level in range(len(self.order.levels) - 1):
+            mean = score @ table(_averages, score.device, score.dtype, level, *args)
+            holds = table(_occupied, score.device, torch.bool, level, *args)
+            soft, chosen = self.choose(mean, holds if allowed is None else allowed & holds)
+            choices.append((soft, chosen))
+            if level + 2 < len(self.order.levels):
+                parents = table(_parents, score.device, torch.int64, level + 1, self.order_json)
+                allowed = chosen[:, parents]
+        return choices
 
     def choose(self, mean: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
         """Choose the windows to subdivide by their mean scores.
@@ -230,17 +260,8 @@ class OfficialQuadtree(nn.Module):
 
         Shapes: x (B, L, E); sequence (B, L', E), L' tokens of the padded map.
         """
-        height, width = (-(-n // OFFICIAL_WINDOWS) * OFFICIAL_WINDOWS for n in grid)
-        padded = (height, width)
-        x = F.pad(x.unflatten(1, grid), (0, 0, 0, width - grid[1], 0, height - grid[0]))
-        score = self.predictor(x.flatten(1, 2), padded)
-        pooled = score.unflatten(1, (2, height // 2, 2, width // 2)).mean((2, 4)).flatten(1)
-        mask = self.choose(pooled).unflatten(1, (2, 1, 2, 1)).to(x.dtype)
-        mask = mask.expand(-1, 2, height // 2, 2, width // 2).reshape(-1, height * width, 1)
-        roll = (0, 0)
-        if sign is not None and shift is not None:
-            roll = tuple(s * (height // shift.fraction) for s in sign)
-            x = x.roll(roll, (1, 2))
+        x, mask, roll = self._masked(x, grid, sign, shift)
+        height, width = padded = (side(x.shape[1]), side(x.shape[2]))
         x = x.flatten(1, 2)
 
         def windows(count: int, back: bool = False) -> Tensor:
@@ -260,6 +281,40 @@ class OfficialQuadtree(nn.Module):
             return y[:, : grid[0], : grid[1]].flatten(1, 2)
 
         return sequence, restore
+
+    def _masked(
+        self, x: Tensor, grid: Grid, sign: Sign | None, shift: ShiftConfig | None
+    ) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+        """Return the padded map, rolled, the mask of the chosen quadrant, not rolled, the roll.
+
+        Shapes: x (B, L, E); map (B, H', W', E); mask (B, H' * W', 1).
+        """
+        height, width = (-(-n // OFFICIAL_WINDOWS) * OFFICIAL_WINDOWS for n in grid)
+        x = F.pad(x.unflatten(1, grid), (0, 0, 0, width - grid[1], 0, height - grid[0]))
+        score = self.predictor(x.flatten(1, 2), (height, width))
+        pooled = score.unflatten(1, (2, height // 2, 2, width // 2)).mean((2, 4)).flatten(1)
+        mask = self.choose(pooled).unflatten(1, (2, 1, 2, 1)).to(x.dtype)
+        mask = mask.expand(-1, 2, height // 2, 2, width // 2).reshape(-1, height * width, 1)
+        if sign is None or shift is None:
+            return x, mask, (0, 0)
+        roll = tuple(s * (height // shift.fraction) for s in sign)
+        return x.roll(roll, (1, 2)), mask, roll
+
+    def windows(
+        self, x: Tensor, grid: Grid, sign: Sign | None, shift: ShiftConfig | None
+    ) -> Tensor:
+        """Return the window that holds each token, as `Quadtree.windows` does."""
+        x, mask, roll = self._masked(x, grid, sign, shift)
+        height, width = side(x.shape[1]), side(x.shape[2])
+        rows = torch.arange(height, device=x.device)[:, None]
+        cols = torch.arange(width, device=x.device)
+        coarse, fine = (
+            rows * count // height * count + cols * count // width
+            for count in (2, OFFICIAL_WINDOWS)
+        )
+        found = torch.where(mask.unflatten(1, (height, width))[..., 0] > 0, 4 + fine, coarse)
+        found = found.roll(tuple(-r for r in roll), (1, 2))
+        return found[:, : grid[0], : grid[1]].flatten(1)
 
     def choose(self, pooled: Tensor) -> Tensor:
         """Return the chosen quadrant one-hot, straight through in training. Shapes: (B, 4)."""

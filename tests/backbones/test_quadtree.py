@@ -42,6 +42,32 @@ def test_orders_are_permutations_of_every_image(height, width, levels, refine, s
     assert (gate is not None) == training
 
 
+@given(SIDES, SIDES, LEVELS, st.integers(1, 4), SHIFTS)
+@settings(max_examples=40, deadline=None)
+def test_windows_are_walked_whole_one_after_the_other(height, width, levels, refine, sign):
+    tree = tree_of(levels, min(refine, levels[0] ** 2))
+    x = torch.randn(2, height * width, 8)
+    args = (x, (height, width), sign, ShiftConfig(fraction=2))
+    orders, _ = tree(*args)
+    for walked in torch.gather(tree.windows(*args), 1, orders[:, 0].long()):
+        runs = torch.unique_consecutive(walked)
+        assert len(runs) == len(torch.unique(walked))
+
+
+def test_windows_of_the_released_code_are_three_quadrants_and_a_subdivided_one():
+    tree = OfficialQuadtree(QuadtreeOfficialOrder(), 8).eval()
+    scores = torch.zeros(1, 64)
+    scores[0, [4, 5, 12]] = 1.0  # the top right quadrant of 8 x 8
+    tree = score_tokens(tree, scores)
+    found = tree.windows(torch.zeros(1, 64, 8), (8, 8), None, None)[0].view(8, 8)
+    sizes = torch.unique(found, return_counts=True)[1].sort().values
+    assert sizes.tolist() == [4] * 4 + [16] * 3
+    assert len(found[:4, 4:].unique()) == 4
+    rolled = tree.windows(torch.zeros(1, 64, 8), (8, 8), (1, 1), ShiftConfig(fraction=4))
+    # The chosen quadrant is that of the map before the shift, as in the released code.
+    assert torch.equal(rolled.view(8, 8).roll((2, 2), (0, 1)), found)
+
+
 def test_the_best_quadrant_is_subdivided_in_place():
     scores = torch.zeros(1, 16)
     scores[0, [2, 3, 6, 7]] = 1.0  # the top right quadrant
