@@ -261,7 +261,7 @@ class OfficialQuadtree(nn.Module):
         Shapes: x (B, L, E); sequence (B, L', E), L' tokens of the padded map.
         """
         x, mask, roll = self._masked(x, grid, sign, shift)
-        height, width = padded = (side(x.shape[1]), side(x.shape[2]))
+        padded = (side(x.shape[1]), side(x.shape[2]))
         x = x.flatten(1, 2)
 
         def windows(count: int, back: bool = False) -> Tensor:

@@ -53,6 +53,39 @@ def draw(
 
 
 @app.command(rich_help_panel=LOOK_ROOM)
+def inspect(
+    arch: Annotated[
+        str,
+        typer.Argument(
+            help="Preset, config file or exported file.", autocompletion=completing(preset_names)
+        ),
+    ],
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Trained weights, or a released checkpoint.", show_default=False),
+    ] = None,
+    images: Annotated[
+        list[Path] | None,
+        typer.Option(help="Image or folder, again for more.", show_default="two photographs"),
+    ] = None,
+    image_size: ImageSizeOption = 224,
+    seed: Annotated[int, typer.Option(min=0, help="Of the weights before training.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="HTML file to write.", show_default=False)
+    ] = None,
+    png: Annotated[Path | None, typer.Option(help="Folder for the single pictures.")] = None,
+) -> None:
+    """Show what a network looks at: its reach, its scans token by token, its quadtrees."""
+    from nas.report.console import say
+    from nas.report.inspection.page import inspect, write_inspection
+
+    found = inspect(arch, weights=weights, images=images or [], image_size=image_size, seed=seed)
+    path = out or Path("runs") / "inspections" / f"{found.name}.html"
+    for written in write_inspection(found, path, png):
+        say(f"wrote {written}")
+
+
+@app.command(rich_help_panel=LOOK_ROOM)
 def report(
     study: str,
     out: Annotated[

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import io
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -95,9 +97,30 @@ def save(figure: Figure, path: Path, *, title: str, alternative: str) -> Path:
     return path
 
 
-def svg(figure: Figure, *, title: str, alternative: str) -> bytes:
-    """Return a figure as SVG, the same bytes for the same figure."""
-    return _written(figure, "svg", title, alternative)
+@dataclass(frozen=True)
+class Picture:
+    """A drawn figure.
+
+    name: of a file. alternative: what it shows, in words. photographs: whether it shows pixels,
+    which a page then holds as such.
+    """
+
+    name: str
+    figure: Figure
+    alternative: str
+    photographs: bool = False
+
+    def inline(self) -> str:
+        """Return the picture as the address of an image that a page holds itself."""
+        form, kind = ("png", "png") if self.photographs else ("svg", "svg+xml")
+        content = _written(self.figure, form, self.name, self.alternative)
+        return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+    def write(self, folder: Path) -> Path:
+        """Write the picture as PNG. Raises: StudyError where that cannot be."""
+        return save(
+            self.figure, folder / f"{self.name}.png", title=self.name, alternative=self.alternative
+        )
 
 
 def _written(figure: Figure, form: str, title: str, alternative: str) -> bytes:

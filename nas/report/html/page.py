@@ -18,9 +18,9 @@ from nas.errors import StudyError
 from nas.evidence.findings import Analysis, analysis_sentences
 from nas.evidence.reliability import Reliability
 from nas.evidence.words import Unit, difference
+from nas.report.drawings.style import Picture
 from nas.report.html.facts import Facts, as_yaml, best_so_far, columns, gather, search_command
 from nas.report.html.pictures import (
-    Picture,
     design_pictures,
     effects_picture,
     figure_words,

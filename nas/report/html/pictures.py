@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from backbones.config import BackboneConfig, resolve_blocks
 from backbones.orders.base import ScanOrder
@@ -30,39 +27,13 @@ from nas.report.drawings.results import (
     outcomes_figure,
     verdict_figure,
 )
-from nas.report.drawings.style import save, svg
+from nas.report.drawings.style import Picture
 from nas.report.html.facts import Facts, best_so_far
 from nas.report.text import scored
 from nas.study.tasks import Metric
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 MOST_ORDERS = 6
 _GRID, _LEARNED_GRID = (8, 8), (16, 16)
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A drawn figure. name: of a file. alternative: what it shows, in words."""
-
-    name: str
-    figure: Figure
-    alternative: str
-
-    def inline(self) -> str:
-        """Return the picture as the address of an image that a page holds itself."""
-        text = svg(self.figure, title=self.name, alternative=self.alternative)
-        return f"data:image/svg+xml;base64,{base64.b64encode(text).decode()}"
-
-    def write(self, folder: Path) -> Path:
-        """Write the picture as PNG. Raises: StudyError where that cannot be."""
-        return save(
-            self.figure,
-            folder / f"{self.name}.png",
-            title=self.name,
-            alternative=self.alternative,
-        )
 
 
 def design_pictures(trial: dict[str, Any]) -> list[Picture]:

@@ -1,0 +1,1 @@
+"""What a network looks at: its reach over the pixels, its scans token by token, its quadtrees."""
