@@ -24,7 +24,6 @@ from nas.driver.optuna_copy import open_optuna, sync
 from nas.driver.studies import settings_of
 from nas.errors import StudyError
 from nas.report.dashboard.shown import Shown, note
-from nas.report.drawings.style import svg
 from nas.report.html.pictures import design_pictures
 from nas.store import queries
 from nas.store.history import find_study
@@ -173,7 +172,7 @@ class Pictures:
             name = bytes.fromhex(study).decode()
             with lock:
                 picture = design_pictures(queries.trial(name, url, int(number)))[int(place)]
-                return svg(picture.figure, title=picture.name, alternative=picture.alternative)
+                return picture.svg()
 
         self._draw = draw
 

@@ -112,9 +112,14 @@ class Picture:
 
     def inline(self) -> str:
         """Return the picture as the address of an image that a page holds itself."""
-        form, kind = ("png", "png") if self.photographs else ("svg", "svg+xml")
-        content = _written(self.figure, form, self.name, self.alternative)
-        return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+        if not self.photographs:
+            return f"data:image/svg+xml;base64,{base64.b64encode(self.svg()).decode()}"
+        content = _written(self.figure, "png", self.name, self.alternative)
+        return f"data:image/png;base64,{base64.b64encode(content).decode()}"
+
+    def svg(self) -> bytes:
+        """Return the picture as SVG, the same bytes for the same picture."""
+        return _written(self.figure, "svg", self.name, self.alternative)
 
     def write(self, folder: Path) -> Path:
         """Write the picture as PNG. Raises: StudyError where that cannot be."""
