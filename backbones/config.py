@@ -22,6 +22,7 @@ from pydantic import ConfigDict, Field, PositiveInt, field_validator, model_vali
 
 from backbones import yaml_files
 from backbones.errors import ConfigError
+from backbones.image_size import PixelSize
 from backbones.language import CLASS_TOKENS, Model, spell, with_kinds
 from backbones.parts import BlockConfig, HeadConfig
 from backbones.stems import Downsample, OverlapStem, Stem
@@ -67,7 +68,8 @@ class BackboneConfig(Model):
     rope: 2-D rotary embedding of the residual stream before every block (LocalVim).
     class_token: stands in the "middle" of a route (Vim), at its "head", at both ends ("double"),
         or not at all.
-    image_size: side in pixels for which positional tables are made.
+    image_size: in pixels, for which positional tables are made: a side, or height and width,
+        written 512x2048.
 
     No part of the fingerprint, since they change training and not the function:
     drop_path_rate: of the last block; rises linearly from 0.
@@ -87,7 +89,7 @@ class BackboneConfig(Model):
     position: Literal["none", "learned"] = "none"
     rope: bool = False
     class_token: Literal["none", "middle", "head", "double"] = "none"
-    image_size: PositiveInt = 224
+    image_size: PixelSize = 224
     in_chans: PositiveInt = 3
     num_classes: Annotated[int, Field(ge=0)] = 1000
     drop_path_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0

@@ -23,6 +23,7 @@ from pathlib import Path
 from backbones.catalog import load_config
 from backbones.config import BackboneConfig, StageConfig
 from backbones.errors import ConfigError
+from backbones.image_size import ImageSize, sides
 from backbones.language import Grid
 from backbones.parts import BlockConfig
 from backbones.tally import CONVENTIONS, Tally
@@ -46,7 +47,7 @@ class Cost:
 
 def cost(
     config: BackboneConfig | str | Path,
-    image_size: int | tuple[int, int] = 224,
+    image_size: ImageSize = 224,
     convention: str = "fvcore",
     widths: Sequence[int] | None = None,
 ) -> Cost:
@@ -63,7 +64,7 @@ def cost(
             f"FLOP convention {convention!r} is unknown; use {' or '.join(CONVENTIONS)}"
         )
     config = load_config(config)
-    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    size = sides(image_size)
     if widths is None:
         widths = [stage.width for stage in config.stages]
     tally = Tally(convention, stage="stem")
@@ -71,7 +72,7 @@ def cost(
     config.stem.cost(tally, config.in_chans, widths[0], size)
     extra = config.class_tokens
     if config.position == "learned":
-        table = config.stem.grid((config.image_size, config.image_size))
+        table = config.stem.grid(sides(config.image_size))
         tally.add("position", (table[0] * table[1] + extra) * widths[0])
     tally.add("position", extra * widths[0])
     for index, stage in enumerate(config.stages):

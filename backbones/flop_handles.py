@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from backbones.errors import ConfigError
+from backbones.image_size import ImageSize, sides
 from backbones.tally import CONVENTIONS
 from kernels import operators
 
@@ -48,9 +49,7 @@ def _count_nothing(inputs: list[Any], outputs: list[Any]) -> int:
     return 0
 
 
-def count_flops(
-    model: nn.Module, image_size: int | tuple[int, int] = 224, convention: str = "fvcore"
-) -> int:
+def count_flops(model: nn.Module, image_size: ImageSize = 224, convention: str = "fvcore") -> int:
     """Return fvcore's count of a model on one image, in evaluation.
 
     Units: as `backbones.cost`, which it equals. The model keeps its mode.
@@ -60,7 +59,7 @@ def count_flops(
         raise ConfigError(
             f"FLOP convention {convention!r} is unknown; use {' or '.join(CONVENTIONS)}"
         )
-    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    size = sides(image_size)
     weight = next(model.parameters())
     image = torch.zeros(1, model.in_chans, *size, device=weight.device, dtype=weight.dtype)
     training = model.training

@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from backbones import initialization as init
 from backbones.blocks import Block
 from backbones.config import BackboneConfig, PlacedBlock, resolve_blocks
+from backbones.image_size import sides
 from backbones.language import CLASS_TOKENS, Grid
 from backbones.norms import make_norm
 from backbones.parts import HeadConfig
@@ -112,7 +113,7 @@ class Backbone(nn.Module):
         self.grad_checkpointing = False
         widths = [stage.width for stage in config.stages]
         self.stem = config.stem.build(config.in_chans, widths[0])
-        self.reference_grid = config.stem.grid((config.image_size, config.image_size))
+        self.reference_grid = config.stem.grid(sides(config.image_size))
         tokens = self.reference_grid[0] * self.reference_grid[1] + config.class_tokens
         learned = config.position == "learned"
         self.pos_embed = init.normal(1, tokens, widths[0]) if learned else None

@@ -9,6 +9,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 
 from backbones.catalog import list_presets, load_config, override
+from backbones.image_size import sides
 from backbones.official import family_of
 
 PREFIX = "scannas_"
@@ -18,7 +19,7 @@ def _pretrained_cfg(preset: str) -> dict[str, Any]:
     config = load_config(preset)
     return {
         "num_classes": config.num_classes,
-        "input_size": (config.in_chans, config.image_size, config.image_size),
+        "input_size": (config.in_chans, *sides(config.image_size)),
         "interpolation": "bicubic",
         "crop_pct": family_of(config).crop_pct,
         "mean": IMAGENET_DEFAULT_MEAN,
@@ -34,7 +35,7 @@ def _build(config: Any = None, **kwargs: Any) -> Any:
     drop_rate = kwargs.pop("drop_rate", 0.0)
     size = kwargs.pop("img_size", None)
     if size is not None:
-        kwargs["image_size"] = size if isinstance(size, int) else size[0]
+        kwargs["image_size"] = size
     model = Backbone(override(config, **kwargs), drop_rate=drop_rate)
     return model
 

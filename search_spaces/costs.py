@@ -18,6 +18,7 @@ import numpy as np
 
 from backbones.config import BackboneConfig
 from backbones.counting import cost, distinct_blocks
+from backbones.image_size import ImageSize, sides
 from backbones.mixers.controls import IdentityConfig
 from backbones.parts import BlockConfig
 from backbones.tally import CONVENTIONS, Tally
@@ -38,17 +39,15 @@ NO_MIXER = IdentityConfig()
 class WidthCosts:
     """The cost of one design at any widths. Calling it gives (params, flops)."""
 
-    def __init__(
-        self, config: BackboneConfig, image_size: int | tuple[int, int], convention: str
-    ) -> None:
-        size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    def __init__(self, config: BackboneConfig, image_size: ImageSize, convention: str) -> None:
+        size = sides(image_size)
         grid, extra = config.stem.grid(size), config.class_tokens
         if convention not in CONVENTIONS:
             cost(config, image_size, convention)  # says what is wrong
         table = extra
         if config.position == "learned":
-            side = config.stem.grid((config.image_size, config.image_size))
-            table += side[0] * side[1] + extra
+            known = config.stem.grid(sides(config.image_size))
+            table += known[0] * known[1] + extra
         # Of each stage: parts and how often, and the known amounts at widths.
         self._parts: list[list[tuple[_Part, int]]] = []
         self._pieces: dict[tuple[int, int], tuple[int, ...] | None] = {}

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from backbones.config import BackboneConfig
+from backbones.image_size import ImageSize, shown
 from search_spaces.costs import WidthCosts
 from search_spaces.errors import SpaceError, UnreachableError
 
@@ -35,7 +36,6 @@ FINEST_STEP = 2
 """Where multiples of the step leap over the band, the step is halved down to this."""
 
 Widths = tuple[int, ...]
-ImageSize = int | tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -334,7 +334,7 @@ def _unreachable(
     listed = " and ".join(f"{amount(s)} {b.metric}" for s, b in zip(spent, costs.bands))
     wanted = " and ".join(str(b) for b in costs.bands)
     remedy = "raise the budget or make the design smaller" if too_large else "widen the band"
-    side = image_size if isinstance(image_size, int) else "x".join(map(str, image_size))
+    side = shown(image_size)
     return UnreachableError(
         f"no width reaches {wanted} ({convention}, {side} px): {reason}, widths "
         f"{', '.join(map(str, near))}, costs {listed}; {remedy}",

@@ -16,11 +16,12 @@ from pydantic import ValidationError
 from backbones import yaml_files
 from backbones.config import BackboneConfig
 from backbones.counting import cost
+from backbones.image_size import ImageSize
 from search_spaces import loader, variation
 from search_spaces.choices import Assigned, Choice, Choices, Value, freeze, fresh, show
 from search_spaces.definition import Definition, blamed, point_config
 from search_spaces.errors import SpaceError, UnreachableError
-from search_spaces.fit import Band, ImageSize, check_bands, distance, fit_widths
+from search_spaces.fit import Band, check_bands, distance, fit_widths
 from search_spaces.identity import content, differences, self_contained
 from search_spaces.solver import holds
 from search_spaces.statements import truth

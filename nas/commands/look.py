@@ -121,16 +121,17 @@ def spaces(
         str | None,
         typer.Argument(help="Shipped space or YAML file.", autocompletion=completing(space_names)),
     ] = None,
+    image_size: ImageSizeOption = 224,
     json: JsonOption = False,
 ) -> None:
-    """List the shipped search spaces, or explain one."""
+    """List the shipped search spaces, or explain one and what its published designs cost."""
     from nas.report.console import emit
     from nas.report.spaces import explain, listing, space_view, spaces_table
 
     if name is None:
         emit(listing(), json, spaces_table)
     else:
-        emit(explain(name), json, space_view)
+        emit(explain(name, image_size), json, space_view)
 
 
 @app.command(rich_help_panel=LOOK_ROOM)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 if TYPE_CHECKING:
+    from backbones.image_size import ImageSize
     from nas.driver.running import Executor
     from nas.study.settings import Settings
 
@@ -23,8 +24,19 @@ StorageOption = Annotated[
     str, typer.Option(help="Database URL.", envvar="SCANNAS_STORAGE", show_envvar=False)
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+def _image_size(text: object) -> ImageSize:
+    from backbones.image_size import parse_image_size
+
+    return parse_image_size(str(text))
+
+
 ImageSizeOption = Annotated[
-    int, typer.Option(min=32, help="Side in pixels at which cost is counted.")
+    Any,  # an ImageSize, which typer does not know
+    typer.Option(
+        parser=_image_size, metavar="SIDE|HxW", help="Pixels at which cost is counted: 512x2048."
+    ),
 ]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from nas.errors import StudyError
 from nas.planning.strategies import check_strategy
 from nas.study.budget import Budget
+from nas.study.long_sequences import USUAL_SIDE, with_tokens
 from nas.study.place import Place
 from nas.study.recipe import Recipe, default_recipe
 from nas.study.settings import Settings
@@ -37,6 +38,7 @@ def search_settings(
     place = place or this_machine()
     if recipe_path is None:
         recipe = default_recipe(place.device, data, epochs)
+        recipe = with_tokens(recipe, fields.get("image_size", USUAL_SIDE))
     else:
         recipe = Recipe.load(recipe_path)
         update = {"dataset": data, "epochs": epochs}

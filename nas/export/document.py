@@ -17,6 +17,7 @@ import yaml
 
 from backbones import cost
 from backbones.config import BackboneConfig
+from backbones.image_size import ImageSize
 from nas.errors import StudyError
 from nas.export.rebuild import verify_export
 from nas.export.weights import write_initial_weights
@@ -28,7 +29,7 @@ def write_export(
     path: Path,
     config: BackboneConfig,
     *,
-    image_size: int,
+    image_size: ImageSize,
     convention: str,
     source: dict[str, Any],
     recipe: dict[str, Any],
@@ -51,7 +52,7 @@ def write_export(
             "params": counted.params,
             "flops": counted.flops,
             "convention": convention,
-            "image_size": image_size,
+            "image_size": image_size if isinstance(image_size, int) else list(image_size),
         },
         "source": source,
         "config": config.to_dict(),

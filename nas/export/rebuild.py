@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from backbones import load_config
+from backbones.image_size import sides
 from nas.errors import StudyError
 from nas.export.weights import logits_digest
 
@@ -84,7 +85,7 @@ def identity(path: Path) -> Identity:
     config = load_config(path)
     model = backbones.create(config).eval()
     weights, logits = document.get("weights"), None
-    size = document["cost"]["image_size"]
+    size = sides(document["cost"]["image_size"])
     if weights is not None:
         from safetensors.torch import load_file
 

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from backbones.config import BackboneConfig
+from backbones.image_size import ImageSize, sides
 
 PROBE_BATCH = 2
 
 
-def write_initial_weights(path: Path, config: BackboneConfig, seed: int, image_size: int) -> str:
+def write_initial_weights(
+    path: Path, config: BackboneConfig, seed: int, image_size: ImageSize
+) -> str:
     """Write the weights with which the model begins under `seed`; return its logits' digest."""
     import torch
     from safetensors.torch import save_file
@@ -25,12 +28,12 @@ def write_initial_weights(path: Path, config: BackboneConfig, seed: int, image_s
     return logits_digest(model, config, image_size)
 
 
-def logits_digest(model: Any, config: BackboneConfig, image_size: int) -> str:
+def logits_digest(model: Any, config: BackboneConfig, image_size: ImageSize) -> str:
     """Return the SHA-256 of a model's float32 CPU logits of a fixed random batch."""
     import torch
 
     noise = torch.Generator().manual_seed(0)
-    batch = torch.randn(PROBE_BATCH, config.in_chans, image_size, image_size, generator=noise)
+    batch = torch.randn(PROBE_BATCH, config.in_chans, *sides(image_size), generator=noise)
     with torch.no_grad():
         logits = model(batch)
     return hashlib.sha256(logits.float().contiguous().numpy().tobytes()).hexdigest()

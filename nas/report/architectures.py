@@ -11,6 +11,7 @@ from rich.text import Text
 
 from backbones import cost, list_presets, load_config
 from backbones.config import BackboneConfig
+from backbones.image_size import ImageSize, shown, sides
 from nas.errors import StudyError
 from nas.report.console import table
 from nas.report.text import giga, mega, percent
@@ -22,7 +23,7 @@ LATENCY_REPEATS = 5
 def profile(
     arch: str,
     *,
-    image_size: int = 224,
+    image_size: ImageSize = 224,
     convention: str = "fvcore",
     verify: bool = False,
     latency: bool = False,
@@ -71,7 +72,7 @@ def _rows(counted: dict[str, tuple[int, int]]) -> list[dict[str, Any]]:
     ]
 
 
-def _verify(config: BackboneConfig, params: int, image_size: int) -> dict[str, Any]:
+def _verify(config: BackboneConfig, params: int, image_size: ImageSize) -> dict[str, Any]:
     import torch
 
     import backbones
@@ -91,7 +92,7 @@ def _verify(config: BackboneConfig, params: int, image_size: int) -> dict[str, A
     return {"params": built, "fvcore_flops": traced}
 
 
-def _measure(config: BackboneConfig, image_size: int) -> dict[str, Any]:
+def _measure(config: BackboneConfig, image_size: ImageSize) -> dict[str, Any]:
     import torch
 
     import backbones
@@ -99,7 +100,7 @@ def _measure(config: BackboneConfig, image_size: int) -> dict[str, Any]:
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = backbones.create(config).eval().to(device)
-    batch = torch.randn(LATENCY_BATCH, config.in_chans, image_size, image_size, device=device)
+    batch = torch.randn(LATENCY_BATCH, config.in_chans, *sides(image_size), device=device)
     seconds = []
     with torch.no_grad():
         for _ in range(LATENCY_REPEATS + 1):
@@ -123,7 +124,7 @@ def profile_view(report: dict[str, Any]) -> RenderableType:
         (report["arch"], "bold"),
         f"  {mega(report['params'])} parameters ({report['params']:,}), ",
         f"{giga(report['flops'])} {unit} ({report['flops']:,}; {report['convention']}) ",
-        f"at {report['image_size']} px",
+        f"at {shown(report['image_size'])} px",
     )
     parts: list[RenderableType] = [head, Text(f"fingerprint {report['fingerprint']}", "dim")]
     for key in ("stages", "components"):

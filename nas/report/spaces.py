@@ -7,7 +7,10 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from backbones import cost
+from backbones.image_size import ImageSize, shown
 from nas.report.console import table
+from nas.report.text import giga
 from search_spaces import SearchSpace, list_spaces
 
 
@@ -17,8 +20,8 @@ def listing() -> list[dict[str, Any]]:
     return [{"space": s.name, "size": s.size, "description": s.description} for s in spaces]
 
 
-def explain(name: str) -> dict[str, Any]:
-    """Return a space in full: its choices, constraints and published designs.
+def explain(name: str, image_size: ImageSize = 224) -> dict[str, Any]:
+    """Return a space in full: its choices, constraints and published designs with their cost.
 
     Raises: SpaceError for an unknown space or a file that breaks the language.
     """
@@ -32,6 +35,8 @@ def explain(name: str) -> dict[str, Any]:
         "choices": space.explain(),
         "constraints": list(space.constraints),
         "points": list(space.points),
+        "image_size": image_size,
+        "flops": {p: cost(space.point(p), image_size).flops for p in space.points},
         "members": list(space.members),
     }
 
@@ -52,14 +57,18 @@ def space_view(space: dict[str, Any]) -> RenderableType:
         for r in space["choices"]
     ]
     points = [
-        name if name in space["members"] else f"{name} (outside, a baseline only)"
+        f"{name}, {giga(space['flops'][name])}"
+        + ("" if name in space["members"] else " (outside, a baseline only)")
         for name in space["points"]
     ]
     parts: list[RenderableType] = [
         Text.assemble((space["space"], "bold"), f"  version {space['version']}"),
         Text(space["description"]),
         Text(f"{space['size']:,} designs; widths are {space['widths']}"),
-        Text(f"published designs: {', '.join(points) or 'none'}"),
+        Text(
+            f"published designs, with FLOPs at {shown(space['image_size'])} px: "
+            f"{'; '.join(points) or 'none'}"
+        ),
         *(Text(f"always: {rule}") for rule in space["constraints"]),
         Text(),
         table(("choice", "what it is", "options", "count", "exists when"), rows, numeric="count"),

@@ -8,11 +8,13 @@ import yaml
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from backbones.image_size import shown
 from nas.evidence.reliability import load_measurements, measured_for
 from nas.evidence.verdict import Verdict, sentences
 from nas.evidence.words import difference, join
 from nas.report.console import table
 from nas.report.text import duration, giga, invoked_as, mega, scored
+from nas.study.long_sequences import tokens_said
 from nas.study.recipe import Recipe
 from nas.study.tasks import Metric, metric_of
 
@@ -96,7 +98,7 @@ def summary_view(summary: dict[str, Any]) -> RenderableType:
     counts = ", ".join(f"{n} {state}" for state, n in study["counts"].items())
     head = (
         f"{study['space']} (version {study['space_version']}), budget {', '.join(study['budget'])} "
-        f"at {study['image_size']} px, {study['strategy']}, seed {study['seed']}; {counts}"
+        f"at {shown(study['image_size'])} px, {study['strategy']}, seed {study['seed']}; {counts}"
     )
     parts: list[RenderableType] = [Text(study["study"], "bold"), Text(head), Text()]
     for title, key in (("candidates", "leaderboard"), ("published designs, refitted", "baselines")):
@@ -179,19 +181,19 @@ def warnings(study: dict[str, Any]) -> list[Text]:
     is published.
     """
     recipe = Recipe.model_validate(study["recipe"])
+    said = tokens_said(study["recipe"], study["image_size"])
+    lines = [] if said is None else [said]
     measured = measured_for(recipe.fingerprint(), study["space"])
     if measured is None:
         others = [m.space for m in load_measurements().of(recipe.fingerprint())]
         known = f"for this recipe in the {join(others)} space" if others else "for other recipes"
-        return [
-            Text(
-                f"how well this proxy ranks designs of the {study['space']} space has not been "
-                f"measured ({known} it has: benchmarks/proxy_reliability.py)",
-                "yellow",
-            )
-        ]
+        lines.append(
+            f"how well this proxy ranks designs of the {study['space']} space has not been "
+            f"measured ({known} it has: benchmarks/proxy_reliability.py)"
+        )
+        return [Text(line, "yellow") for line in lines]
     unit = metric_of(study["recipe"]).unit
-    lines = [
+    lines += [
         f"one run's score ranks designs with intraclass correlation {measured.icc:.2f} "
         f"({measured.icc_low:.2f}-{measured.icc_high:.2f}); noise of one run "
         f"{difference(measured.noise, unit, sign=False)}"
@@ -242,7 +244,8 @@ def trial_view(trial: dict[str, Any]) -> RenderableType:
     head = (
         f"{trial['label'] or trial['kind']}, {trial['role']}, {trial['state']}, "
         f"{metric.metric} {scored(trial['score'], metric)}; {giga(trial['flops'])} FLOPs "
-        f"({trial['convention']}, {trial['image_size']} px), {mega(trial['params'])} parameters"
+        f"({trial['convention']}, {shown(trial['image_size'])} px), "
+        f"{mega(trial['params'])} parameters"
     )
     where = f"{trial['backend']} on {trial['device']}, {trial['dtype']}, seed {trial['seed']}"
     epochs = [

@@ -15,13 +15,17 @@ from sqlalchemy import (
     Double,
     ForeignKey,
     Index,
+    Integer,
     MetaData,
     String,
     Text,
+    TypeDecorator,
     UniqueConstraint,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from backbones.image_size import ImageSize
 
 REVISION = "0003"
 VERSION_TABLE = "nas_alembic_version"
@@ -33,6 +37,7 @@ UNTOLD = text("NOT told")
 # For queries by proposal: `Run.newest` reads "newest = 1" in SQLite, which then prefers an index
 # that begins with it, and reads the whole study.
 NEWEST = text("newest")
+_WIDTHS = 2**16  # more than any image is wide
 
 
 class Base(DeclarativeBase):
@@ -52,6 +57,23 @@ class Base(DeclarativeBase):
         dict[str, Any]: JSON(none_as_null=True),
         list[Any]: JSON(none_as_null=True),
     }
+
+
+class PixelSize(TypeDecorator[ImageSize]):
+    """A size of images as one number: a side, or of rectangles height * 2**16 + width."""
+
+    impl = Integer
+    cache_ok = True
+
+    def process_bind_param(self, value: ImageSize | None, dialect: Any) -> int | None:
+        """Return what is stored."""
+        return value if value is None or isinstance(value, int) else value[0] * _WIDTHS + value[1]
+
+    def process_result_value(self, value: Any, dialect: Any) -> ImageSize | None:
+        """Return what was meant."""
+        if value is None or value < _WIDTHS:
+            return None if value is None else int(value)
+        return int(value) // _WIDTHS, int(value) % _WIDTHS
 
 
 class Study(Base):
@@ -98,7 +120,7 @@ class Architecture(Base):
     flops: Mapped[int] = mapped_column(BigInteger)
     params: Mapped[int] = mapped_column(BigInteger)
     convention: Mapped[str] = mapped_column(String(20))
-    image_size: Mapped[int]
+    image_size: Mapped[ImageSize] = mapped_column(PixelSize)
     space_name: Mapped[str] = mapped_column(String(200))
     space_version: Mapped[str] = mapped_column(String(50))
     space_id: Mapped[str] = mapped_column(String(64))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from backbones.image_size import ImageSize
 from nas.study.attempts import ENDED
 
 CANDIDATE, BASELINE, REPLAY = "candidate", "baseline", "replay"
@@ -37,7 +38,7 @@ class NewProposal:
     flops: int
     params_count: int
     convention: str
-    image_size: int
+    image_size: ImageSize
     seed: int
     seed_index: int = 0
     repeat: int = 0

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
 
+from backbones.image_size import PixelSize, shown
 from nas.errors import StudyError
 from nas.study.budget import Budget
 from nas.study.recipe import Recipe
@@ -42,7 +43,7 @@ class Settings(BaseModel):
     seed: Annotated[int, Field(ge=0)] = 0
     strategy: str = "evolution"
     objectives: tuple[str, ...] = ("top1",)
-    image_size: PositiveInt = 224
+    image_size: PixelSize = 224
     warm_start: Literal["presets", "none"] = "presets"
     pruner: Literal["asha", "none"] = "none"
     seeds: Literal["shared", "per design"] = "shared"
@@ -119,7 +120,11 @@ def first_mistake(error: ValidationError) -> str:
 
 
 def _shown(value: Any) -> Any:
-    return list(value.text) if isinstance(value, Budget) else value
+    if isinstance(value, Budget):
+        return list(value.text)
+    if isinstance(value, tuple) and all(isinstance(side, int) for side in value):
+        return shown(value)
+    return value
 
 
 def stored_settings(

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from backbones.config import BackboneConfig
+from backbones.image_size import shown as image_size
 from nas.report.html.pictures import MOST_ORDERS, scan_orders
 from nas.report.studies import findings, unlearned, verdict, warnings
 from nas.report.text import duration, giga, invoked_as, mega, percent
@@ -79,8 +80,8 @@ def _about_study(summary: dict[str, Any]) -> str:
     said = "\n".join(f"- {_escaped(text.plain)}" for text in lines)
     return (
         f"Space {study['space']} (version {study['space_version']}), budget "
-        f"{', '.join(study['budget'])} at {study['image_size']} px, {study['strategy']}, seed "
-        f"{study['seed']}.\n\n{said}\n"
+        f"{', '.join(study['budget'])} at {image_size(study['image_size'])} px, "
+        f"{study['strategy']}, seed {study['seed']}.\n\n{said}\n"
     )
 
 

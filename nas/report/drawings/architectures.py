@@ -11,6 +11,7 @@ import numpy as np
 from backbones import cost
 from backbones.config import BackboneConfig, PlacedBlock, resolve_blocks
 from backbones.counting import Cost
+from backbones.image_size import ImageSize, shown, sides
 from backbones.mixers.base import MixerConfig
 from backbones.orders.base import ScanOrder
 from backbones.parts import BlockConfig
@@ -33,7 +34,9 @@ _ARROWS = {(1, 1): "↘", (-1, -1): "↖", (1, -1): "↙", (-1, 1): "↗"}
 
 
 @plain_text
-def architecture_figure(config: BackboneConfig, *, name: str, image_size: int = 224) -> Figure:
+def architecture_figure(
+    config: BackboneConfig, *, name: str, image_size: ImageSize = 224
+) -> Figure:
     """Draw stages, blocks, their patterns and scan orders, and each stage's share of the cost.
 
     Raises: ConfigError for an image that is too small for the network.
@@ -48,7 +51,9 @@ def architecture_figure(config: BackboneConfig, *, name: str, image_size: int = 
     top = 0.75
     tall = top + sum(lines) * (_BLOCK + _GAP) + 0.25 * len(stages) + _LINE * (len(legend) + 2)
     figure, axis = new_sheet(wide, tall)
-    total = f"{mega(counted.params)} parameters, {giga(counted.flops)} FLOPs at {image_size} px"
+    total = (
+        f"{mega(counted.params)} parameters, {giga(counted.flops)} FLOPs at {shown(image_size)} px"
+    )
     axis.text(0.15, 0.3, name, fontsize=13, weight="bold", color=INK, va="center")
     axis.text(0.15, 0.56, f"{config.stem.kind} stem; {total}", fontsize=9, color=INK, va="center")
     axis.text(
@@ -78,7 +83,7 @@ def architecture_figure(config: BackboneConfig, *, name: str, image_size: int = 
     return figure
 
 
-def architecture_alternative(config: BackboneConfig, name: str, image_size: int = 224) -> str:
+def architecture_alternative(config: BackboneConfig, name: str, image_size: ImageSize = 224) -> str:
     """Say in words what the picture shows."""
     counted = cost(config, image_size=image_size)
     stages = "; ".join(
@@ -88,7 +93,7 @@ def architecture_alternative(config: BackboneConfig, name: str, image_size: int 
     kinds = "; ".join(f"{x} is {describe_block(config.blocks[x])}" for x in _used(config))
     return (
         f"Architecture {name}: {mega(counted.params)} parameters and {giga(counted.flops)} FLOPs "
-        f"at {image_size} px. {stages}. {kinds}."
+        f"at {shown(image_size)} px. {stages}. {kinds}."
     )
 
 
@@ -140,8 +145,8 @@ def order_of(mixer: MixerConfig) -> ScanOrder | None:
     return found if isinstance(found, ScanOrder) else None
 
 
-def _grids(config: BackboneConfig, image_size: int) -> list[tuple[int, int]]:
-    grid = config.stem.grid((image_size, image_size))
+def _grids(config: BackboneConfig, image_size: ImageSize) -> list[tuple[int, int]]:
+    grid = config.stem.grid(sides(image_size))
     grids = []
     for stage in config.stages:
         grid = grid if stage.downsample is None else stage.downsample.grid(grid)

@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from backbones import list_presets, load_config
+from backbones.image_size import ImageSize
 from backbones.orders.base import ScanOrder
 from backbones.registry import ORDERS
 from backbones.yaml_files import reason
@@ -19,7 +20,9 @@ from search_spaces import SearchSpace, list_spaces
 SORTS = ("order", "arch", "space")
 
 
-def draw(what: str, out: Path, *, grid: orders.Grid = (14, 14), image_size: int = 224) -> Path:
+def draw(
+    what: str, out: Path, *, grid: orders.Grid = (14, 14), image_size: ImageSize = 224
+) -> Path:
     """Draw a subject to a file, SVG, PNG or PDF by its name.
 
     what: a kind of scan order, or a mapping that describes one; a preset, config file or exported

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from backbones.image_size import shown
 from nas.errors import StudyError
 from nas.evidence.effects import Sample, analyze
 from nas.evidence.findings import Analysis
@@ -147,7 +148,8 @@ def search_command(study: dict[str, Any]) -> str:
     for budget in study["budget"]:
         words += ["--budget", budget]
     for flag, setting in _FLAGS.items():
-        words += [flag, str(study[setting])]
+        value = study[setting]
+        words += [flag, shown(value) if setting == "image_size" else str(value)]
     words += ["--objective", ",".join(study["objectives"]), "--recipe", "recipe.yaml"]
     return shlex.join(words)
 

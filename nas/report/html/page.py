@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from backbones import cost
 from backbones.config import BackboneConfig
+from backbones.image_size import shown as image_size
 from nas.errors import StudyError
 from nas.evidence.findings import Analysis, analysis_sentences
 from nas.evidence.reliability import Reliability
@@ -139,7 +140,7 @@ def _asked(study: dict[str, Any]) -> list[tuple[str, str]]:
     recipe = study["recipe"]
     return [
         ("search space", f"{study['space']}, version {study['space_version']}"),
-        ("budget", f"{', '.join(study['budget'])} at {study['image_size']} px"),
+        ("budget", f"{', '.join(study['budget'])} at {image_size(study['image_size'])} px"),
         ("strategy", f"{study['strategy']}, seed {study['seed']}"),
         ("objectives", ", ".join(study["objectives"])),
         ("candidates wanted", str(study["trials"])),
@@ -172,8 +173,8 @@ def _winner(trial: dict[str, Any], metric: Metric) -> dict[str, Any]:
         "trial": trial["trial"],
         "said": f"{scored(trial['score'], metric)} {metric.metric} under the proxy; "
         f"{giga(trial['flops'])} FLOPs "
-        f"({trial['convention']}, {trial['image_size']} px), {mega(trial['params'])} parameters; "
-        f"fingerprint {trial['fingerprint']}",
+        f"({trial['convention']}, {image_size(trial['image_size'])} px), "
+        f"{mega(trial['params'])} parameters; fingerprint {trial['fingerprint']}",
         **_shown(first),
         "orders": [_shown(picture) for picture in rest],
         "stages": [

@@ -2,13 +2,20 @@
 
 import pytest
 import yaml
+from doubles import CONDITIONAL, FakeProxy, new_study, settings
 
 import backbones
 from backbones.config import BackboneConfig
+from nas.driver.running import run
+from nas.driver.studies import open_study
 from nas.errors import StudyError
+from nas.executors.inline import InlineExecutor
 from nas.export import document
 from nas.export.document import write_export
 from nas.export.rebuild import verify_export
+from nas.export.trials import export_trials
+from nas.report.studies import warnings
+from nas.store import queries
 
 TINY = BackboneConfig.from_yaml(
     """
@@ -79,3 +86,22 @@ def test_failed_proof_leaves_what_an_earlier_export_wrote(tmp_path, monkeypatch)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
     export(path, weights_seed=7, source={"trial": 4})  # the same weights may be written again
     assert yaml.safe_load(path.read_text())["source"] == {"trial": 4}
+
+
+def test_study_of_rectangular_images_is_stored_shown_and_exported(sqlite_url, clock, tmp_path):
+    study = new_study(
+        sqlite_url, settings(CONDITIONAL, trials=1, image_size=(160, 320)), clock=clock
+    )
+    run(study, InlineExecutor(FakeProxy()))
+    study.close()
+    found = queries.trial("s", sqlite_url, 0)
+    assert found["image_size"] == (160, 320)
+    ((_, path),) = export_trials("s", sqlite_url, out=tmp_path / "wide.yaml", weights=True)
+    document = yaml.safe_load(path.read_text())
+    assert document["cost"]["image_size"] == [160, 320]
+    assert document["cost"]["flops"] == backbones.cost(path, (160, 320)).flops
+    (caution, *_) = warnings(queries.summary("s", sqlite_url)["study"])
+    assert caution.plain.startswith("images of 160x320 px make maps of 40 x 80 tokens, 3,200;")
+    again = open_study("s", sqlite_url, clock=clock)
+    assert again.settings.image_size == (160, 320)
+    again.close()
