@@ -21,6 +21,7 @@ LAYERS = (
     {"nas.executors"},
     {"nas.export", "nas.full_training"},
     {"nas.report"},
+    {"nas.api"},
     {"nas.commands"},
 )
 

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from nas.api import DEFAULT_STORAGE as DEFAULT_STORAGE
+
 if TYPE_CHECKING:
     from backbones.image_size import ImageSize
-    from nas.driver.running import Executor
-    from nas.study.settings import Settings
 
-DEFAULT_STORAGE = "sqlite:///runs/nas.db"
 STUDY_ROOM, LOOK_ROOM = "Search", "Look"
 _MACHINES = "Where trials run"
 
@@ -72,7 +71,7 @@ def strategy_names() -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Machines:
-    """Where a run's trials train, and for how long; options of every command that trains."""
+    """The fields of `nas.api.Where`, as options of every command that trains; and --plain."""
 
     timeout: Annotated[
         float | None, typer.Option(min=1, help="Stop starting trials after S seconds.")
@@ -122,39 +121,6 @@ class Machines:
     plain: Annotated[
         bool, typer.Option("--plain", help="Print lines only: no bars, no charts.")
     ] = False
-
-    def place(self) -> dict[str, Any]:
-        """Return what was stated of a `nas.study.place.Place`; None is not stated."""
-        return {
-            "data_dir": self.data_dir,
-            "timeout_s": self.timeout,
-            "trial_timeout_s": self.trial_timeout,
-            "patience": self.patience,
-            "checkpoints": self.checkpoints,
-            "max_checkpoint_gb": self.max_checkpoint_gb,
-        }
-
-    def choose(self, settings: Settings, device: str) -> Executor:
-        """Return the executor that trains trials with these settings on a kind of device.
-
-        Raises: StudyError as `nas.executors.choice.choose_executor`, and for a folder of
-            checkpoints that cannot be made.
-        """
-        from nas.driver.disk import make_folder
-        from nas.executors.choice import choose_executor
-
-        chosen = choose_executor(
-            self.executor,
-            device=device,
-            threads=settings.recipe.threads,
-            workers=self.workers,
-            cpus_per_trial=self.cpus_per_trial,
-            gpus_per_trial=self.gpus_per_trial,
-            ray_address=self.ray_address,
-        )
-        if self.checkpoints is not None:
-            make_folder(self.checkpoints)
-        return chosen
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -23,10 +23,7 @@ from nas.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from nas.driver.running import Executor
-    from nas.driver.studies import Study
-    from nas.study.place import Place
-    from nas.study.settings import Settings
+    from nas.api import Study
 
 app = typer.Typer()
 
@@ -75,6 +72,9 @@ class Wanted:
     ] = None
     recipe: Annotated[Path | None, typer.Option(help="YAML recipe of the training proxy.")] = None
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs per trial.")] = None
+    evaluate: Annotated[
+        str | None, typer.Option(help="Your own module:function that scores a design.")
+    ] = None
     image_size: ImageSizeOption = 224
     backend: Annotated[
         str, typer.Option(help="Scan kernels: auto, reference, numba, triton, mamba_ssm.")
@@ -92,24 +92,6 @@ class Wanted:
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto"
     seed: Annotated[int, typer.Option(min=0)] = 0
 
-    @property
-    def first_designs(self) -> list[str]:
-        """The file of designs to train first, if there is one."""
-        return [] if self.warm_start in ("presets", "none") else [self.warm_start]
-
-    def settings(self, place: Place) -> Settings:
-        """Return the study's settings; the first thing that is wrong is an error."""
-        from nas.driver.request import search_settings
-        from nas.study.budget import parse_budget
-
-        options = vars(self) | {"budget": parse_budget(self.budget), "place": place}
-        options["objectives"] = options.pop("objective").split(",")
-        options["recipe_path"] = options.pop("recipe")
-        del options["device"], options["backend"], options["confirm"]
-        if self.first_designs:
-            options["warm_start"] = "presets"
-        return search_settings(**options)
-
 
 @app.command(rich_help_panel=STUDY_ROOM)
 @with_options
@@ -122,20 +104,10 @@ def search(
     export: ExportOption = None,
 ) -> None:
     """Search a space under a budget; ends with the best design, exported."""
-    from nas.driver.enqueueing import enqueue as enqueue_first
-    from nas.driver.enqueueing import wishes
-    from nas.driver.request import this_machine
-    from nas.driver.studies import start
-    from nas.study.confirmation import parse_confirmation
+    from nas import api
 
-    place = this_machine(wanted.device, backend=wanted.backend, **machines.place())
-    settings = wanted.settings(place)
-    executor = machines.choose(settings, place.device)
-    asked = parse_confirmation(wanted.confirm)
-    first = wishes(wanted.first_designs, settings)
-    opened = start(study, storage, settings, place, confirmation=asked)
-    enqueue_first(opened, first)
-    _run(opened, storage, executor, export, plain=machines.plain)
+    options = vars(wanted) | vars(machines)
+    _conclude(api.search(**options, study=study, storage=storage), export)
 
 
 @app.command(rich_help_panel=STUDY_ROOM)
@@ -151,12 +123,9 @@ def resume(
     export: ExportOption = None,
 ) -> None:
     """Continue a study with its stored settings, whatever ended it."""
-    from nas.driver.studies import open_study
-    from nas.study.place import Place
+    from nas import api
 
-    opened = open_study(study, storage, place=Place.of(**machines.place()), check_data=True)
-    executor = machines.choose(opened.settings, opened.place.device)
-    _run(opened, storage, executor, export, trials, plain=machines.plain)
+    _conclude(api.Study(study, storage).resume(trials, **vars(machines)), export)
 
 
 @app.command(rich_help_panel=STUDY_ROOM)
@@ -218,48 +187,27 @@ def confirm(
     export: ExportOption = None,
 ) -> None:
     """Train finalists and baselines again with fresh seeds; say what holds, with intervals."""
-    from nas.driver.studies import open_study
-    from nas.study.confirmation import parse_confirmation
-    from nas.study.place import Place
+    from nas import api
 
-    asked = parse_confirmation(confirm)
-    opened = open_study(study, storage, place=Place.of(**machines.place()), check_data=True)
-    executor = machines.choose(opened.settings, opened.place.device)
-    opened.confirm(asked)
-    _run(opened, storage, executor, export, plain=machines.plain)
+    _conclude(api.Study(study, storage).confirm(confirm, **vars(machines)), export)
 
 
-def _run(
-    study: Study,
-    storage: str,
-    executor: Executor,
-    export: Path | None,
-    trials: int | None = None,
-    *,
-    plain: bool,
-) -> None:
-    """Run a study, then print its best design, its baselines and the exported file.
+def _conclude(study: Study, export: Path | None) -> None:
+    """Print the best design of a study that has been run, its baselines and the exported file.
 
-    Exits with 1 when no candidate has a score. Raises: whatever `nas.driver.running.run` raises.
+    Exits with 1 when no candidate has a score.
     """
-    from nas.driver.running import run
     from nas.report.console import console, say
-    from nas.report.live import Live
     from nas.report.studies import summary_view
     from nas.report.text import invoked_as
-    from nas.store import queries
 
-    try:
-        with Live(console, plain=plain) as live:
-            finished = run(study, executor, live, trials=trials)
-    finally:
-        study.close()
-    summary = queries.summary(study.name, storage, top=5)
+    finished, summary = study.finished, study.summary(top=5)
+    assert finished is not None
     console.print()
     console.print(summary_view(summary))
     say(f"\n{finished.reason}")
     if summary["best"] is not None:
-        export_and_say(study.name, storage, which="best", out=export)
+        export_and_say(study.name, study.storage, which="best", out=export)
     if not finished.complete:
         say(f"continue with: {invoked_as()} resume {study.name}")
     if summary["best"] is None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from backbones.image_size import ImageSize
 from nas.errors import StudyError
 from nas.planning.strategies import check_strategy
 from nas.study.budget import Budget
@@ -17,46 +21,63 @@ from search_spaces import SearchSpace, list_spaces
 
 def search_settings(
     *,
-    space: str | Path,
+    space: str | Path | Mapping[str, Any],
     budget: Budget,
     trials: int | None = None,
     strategy: str = "evolution",
     data: str | None = None,
-    recipe_path: Path | None = None,
+    recipe: Path | Recipe | None = None,
     epochs: int | None = None,
+    evaluate: str | None = None,
     place: Place | None = None,
     **fields: Any,
 ) -> Settings:
     """Make settings from what a user wrote; nothing is trained, no database is touched.
 
+    space: a shipped one's name, a YAML file, or what such a file holds. recipe: a YAML file or a
+    recipe; the default of the device otherwise. evaluate: module:function that scores designs.
     place: where the study will be trained, which its default recipe depends on; this machine's
     best device by default. fields: of the settings, as they are.
     Raises: SpaceError, DataError, KernelError or StudyError for the first thing that is wrong.
     """
     check_strategy(strategy)
-    loaded = SearchSpace.load(space)
     place = place or this_machine()
-    if recipe_path is None:
-        recipe = default_recipe(place.device, data, epochs)
-        recipe = with_tokens(recipe, fields.get("image_size", USUAL_SIDE))
-    else:
-        recipe = Recipe.load(recipe_path)
-        update = {"dataset": data, "epochs": epochs}
-        recipe = Recipe.model_validate(
-            recipe.model_dump() | {k: v for k, v in update.items() if v is not None}
-        )
-    _check_backend(place, recipe)
+    loaded, source = _space(space)
+    size = fields.get("image_size", USUAL_SIDE)
+    asked = _recipe(recipe, place, size, dataset=data, epochs=epochs, evaluate=evaluate)
+    _check_backend(place, asked)
     if trials is not None:
         fields["trials"] = trials
-    source = str(Path(space).absolute()) if str(space) not in list_spaces() else None
     return Settings.of(
         space=loaded,
         budget=budget,
-        recipe=recipe,
+        recipe=asked,
         strategy=strategy,
         space_source=source,
         **fields,
     )
+
+
+def _space(space: str | Path | Mapping[str, Any]) -> tuple[SearchSpace, str | None]:
+    """Return a space, and the user's file that it is from."""
+    if isinstance(space, Mapping):
+        return SearchSpace.from_text(yaml.safe_dump(dict(space), sort_keys=False)), None
+    source = str(Path(space).absolute()) if str(space) not in list_spaces() else None
+    return SearchSpace.load(space), source
+
+
+def _recipe(
+    recipe: Path | Recipe | None, place: Place, image_size: ImageSize, **stated: Any
+) -> Recipe:
+    """Return the recipe with what is stated beside it; a default one fits the image size."""
+    update = {key: value for key, value in stated.items() if value is not None}
+    if recipe is None:
+        names = ("dataset", "epochs")
+        made = default_recipe(place.device, *(update.pop(name, None) for name in names))
+        made = with_tokens(made, image_size)
+    else:
+        made = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+    return Recipe.model_validate(made.model_dump() | update) if update else made
 
 
 def this_machine(device: str = "auto", **stated: Any) -> Place:

@@ -172,9 +172,10 @@ def _train(
     from nas.study.recipe import Recipe
 
     with _backend(attempt.backend):
-        return (proxy or _default_proxy())(
+        recipe = Recipe.model_validate(dict(attempt.recipe))
+        return (proxy or _proxy_of(recipe))(
             BackboneConfig.model_validate(dict(attempt.config)),
-            Recipe.model_validate(dict(attempt.recipe)),
+            recipe,
             seed=attempt.seed,
             device=attempt.device,
             report=report,
@@ -185,7 +186,11 @@ def _train(
         )
 
 
-def _default_proxy() -> Proxy:
+def _proxy_of(recipe: Recipe) -> Proxy:
+    if recipe.evaluate is not None:
+        from nas.training.own import find_evaluation
+
+        return find_evaluation(recipe.evaluate)
     from nas.training.run import train_proxy
 
     return train_proxy

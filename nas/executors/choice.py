@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nas.driver.running import Executor
 from nas.errors import StudyError
+from nas.executors.attempt import Proxy
 
 EXECUTORS = ("auto", "inline", "ray")
 
@@ -17,10 +18,12 @@ def choose_executor(
     cpus_per_trial: float | None = None,
     gpus_per_trial: float | None = None,
     ray_address: str | None = None,
+    proxy: Proxy | None = None,
 ) -> Executor:
     """Return an executor by name; auto is Ray for more than one GPU, worker or machine.
 
     cpus_per_trial: as many as a trial has threads, unless given.
+    proxy: what trains a candidate; the recipe's own training or evaluation by default.
     gpus_per_trial: one where trials train on CUDA, none elsewhere, unless given.
     Raises: StudyError for an unknown name, options that the executor has no use for, or a cluster
         at whose address nobody listens.
@@ -34,7 +37,7 @@ def choose_executor(
     if name == "inline" or (name == "auto" and not many and not (on_gpu and _gpus() > 1)):
         from nas.executors.inline import InlineExecutor
 
-        return InlineExecutor()
+        return InlineExecutor(proxy)
     from nas.executors.ray_tune import RayExecutor
 
     share = float(on_gpu) if gpus_per_trial is None else gpus_per_trial
@@ -43,6 +46,7 @@ def choose_executor(
         cpus_per_trial=float(threads) if cpus_per_trial is None else cpus_per_trial,
         gpus_per_trial=share,
         address=ray_address,
+        proxy=proxy,
     )
     executor.knock()
     return executor

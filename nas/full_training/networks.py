@@ -13,6 +13,7 @@ import backbones
 from backbones.catalog import override
 from backbones.config import BackboneConfig
 from backbones.errors import ConfigError
+from backbones.image_size import sides
 from backbones.official import FAMILIES
 from nas.errors import TrainingError
 from nas.training.readout import Readout, TaskNet
@@ -107,6 +108,7 @@ def _ours(arch: str) -> Network:
         raise ConfigError(
             f"{arch!r} takes {config.in_chans} channel(s); images are shown with 3: set in_chans: 3"
         )
+    own = max(sides(config.image_size))  # full trainings are on squares
     family = FAMILIES.get(config.family or "")
 
     def make(
@@ -123,7 +125,7 @@ def _ours(arch: str) -> Network:
     return Network(
         name=Path(arch).stem if Path(arch).suffix else arch,
         identity=config.fingerprint(),
-        image_size=config.image_size,
+        image_size=own,
         mean=IMAGENET_DEFAULT_MEAN,
         std=IMAGENET_DEFAULT_STD,
         interpolation="bicubic",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nas.errors import StudyError
+
+if TYPE_CHECKING:
+    import pandas
 
 FORMATS = ("csv", "json", "parquet")
 
@@ -24,9 +27,8 @@ def write_table(study: str, trials: list[dict[str, Any]], format: str, out: Path
         raise StudyError(f"unknown format {format!r} (known: {', '.join(FORMATS)})")
     if format == "parquet":
         out = out or Path(f"{study}.parquet")
-    rows = [{"study": study, "trial": trial["trial"], **trial} for trial in trials]
     try:
-        _write(rows, format, out)
+        _write(study, trials, format, out)
     except OSError as error:
         raise StudyError(f"cannot write {str(out)!r}: {error}; choose another --out") from None
     except ImportError as error:
@@ -38,16 +40,27 @@ def write_table(study: str, trials: list[dict[str, Any]], format: str, out: Path
         print(f"wrote {out}: {len(trials)} trials")
 
 
-def _write(rows: list[dict[str, Any]], format: str, out: Path | None) -> None:
-    if format == "json":
-        _put(json.dumps(rows, indent=2), out)
-        return
+def trials_frame(study: str, trials: list[dict[str, Any]]) -> pandas.DataFrame:
+    """Return `nas.store.queries.trials` as a table, every choice in a column `choices.NAME`."""
     import pandas
 
-    table = pandas.json_normalize(rows, max_level=1)
+    return pandas.json_normalize(_rows(study, trials), max_level=1)
+
+
+def _rows(study: str, trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"study": study, "trial": trial["trial"], **trial} for trial in trials]
+
+
+def _write(study: str, trials: list[dict[str, Any]], format: str, out: Path | None) -> None:
+    if format == "json":
+        _put(json.dumps(_rows(study, trials), indent=2), out)
+        return
+    from pandas.api.types import infer_dtype
+
+    table = trials_frame(study, trials)
     for column in table.columns:
         # A choice may be a list, and one name may hold numbers here and words there.
-        if pandas.api.types.infer_dtype(table[column]) in ("mixed", "mixed-integer"):
+        if infer_dtype(table[column]) in ("mixed", "mixed-integer"):
             table[column] = table[column].map(_cell)
     if format == "csv":
         _put(table.to_csv(index=False).rstrip("\n"), out)

@@ -189,8 +189,12 @@ def _row(row: Row[Any]) -> dict[str, Any]:
 
 
 def learned(metrics: Mapping[str, Any]) -> bool:
-    """Whether the network of a run has begun to learn: its top-1 is well above a guess's."""
-    chance = metrics.get("chance", 0.0)
+    """Whether the network of a run has begun to learn: its top-1 is well above a guess's.
+
+    A score that no guess compares with, of a user's own evaluation, is taken as it is.
+    """
+    if (chance := metrics.get("chance", 0.0)) is None:
+        return True
     least = min(LEARNED * chance, chance + LEARNED_ROOM * (1 - chance)) or LEARNED_SKILL
     return bool(metrics.get("top1", 1.0) >= least)
 

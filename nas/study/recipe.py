@@ -22,7 +22,7 @@ from nas.errors import DataError
 from nas.study.tasks import DATASETS, SCORES, Part, Score
 
 # Fields that recipes of the first version lack: at their defaults they change nothing.
-_LATER = ("task", "density", "mask_share", "mask_shape", "weight", "also")
+_LATER = ("evaluate", "task", "density", "mask_share", "mask_shape", "weight", "also")
 
 
 class Recipe(Part):
@@ -56,6 +56,8 @@ class Recipe(Part):
         probability given to the right class; "miou", mean intersection over union of the classes
         (dense); "skill": 0 is the best constant answer, 1 perfect (of reconstruct, R2 on masked
         tokens). Default: top1 to classify, else skill; of several tasks, their mean skill.
+    evaluate: module:function of a user's own evaluation, which is asked in place of all this (see
+        `nas.training.own`); null trains.
     """
 
     schema_: Literal[1] = Field(1, alias="schema")
@@ -87,6 +89,7 @@ class Recipe(Part):
     precision: Literal["fp32", "bf16"] = "fp32"
     threads: PositiveInt = 2
     score: Score = "top1"
+    evaluate: str | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -48,6 +48,8 @@ _R2 = Metric("skill (R²)", "plain")
 
 def metric_of(recipe: Mapping[str, Any]) -> Metric:
     """Return what the scores of a recipe, as it is stored, are called."""
+    if recipe.get("evaluate"):
+        return Metric("score", "plain")
     if recipe.get("task") == "reconstruct" and not recipe.get("also"):
         return _R2
     return _METRICS[recipe.get("score", "top1")]

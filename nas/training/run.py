@@ -37,15 +37,15 @@ class ProxyResult:
 
     score: as the recipe defines it, higher is better, on the scored split after the last epoch;
     scores: all by name (see `EpochMetrics`). top1: as `EpochMetrics.val_top1`. chance: top1 of a
-    guess. seconds: wall time, earlier attempts included. backend: of the scans. proxy_params: of
-    the network that was trained. proxy_flops: the same without read-outs, fvcore convention.
-    notes: what could not act, or was not deterministic.
+    guess, None where there is none to compare with. seconds: wall time, earlier attempts included.
+    backend: of the scans. proxy_params: of the network that was trained. proxy_flops: the same
+    without read-outs, fvcore convention. notes: what could not act, or was not deterministic.
     """
 
     score: float
     top1: float
     val_loss: float
-    chance: float
+    chance: float | None
     epochs: int
     seconds: float
     backend: str
