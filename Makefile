@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup search test chaos slow wheel browser lint bench gpu
+.PHONY: setup search test chaos slow wheel browser docs lint bench gpu
 
 setup: $(READY)
 
@@ -35,6 +35,11 @@ wheel: $(READY)
 # Opens what people look at in a headless Chromium: the system's package, nothing is downloaded.
 browser: $(READY)
 	$(BIN)/python -m pytest -m browser
+
+# The documentation as a site in build/site, and what its pages say to type is typed.
+docs: $(READY)
+	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/python -m pytest -m docs
 
 lint: $(READY)
 	$(BIN)/ruff check .

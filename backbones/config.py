@@ -59,7 +59,7 @@ class StageConfig(Model):
 
 
 class BackboneConfig(Model):
-    """A whole architecture; see the module docstring for the language.
+    """A whole architecture.
 
     name: what it is called. stem: how an image becomes the first map. blocks: letter -> what a
         block of that letter is. stages: blocks at one resolution each. head: the classifier.

@@ -11,8 +11,9 @@ from backbones.config import BackboneConfig
 from backbones.image_size import shown as image_size
 from nas.report.html.pictures import MOST_ORDERS, scan_orders
 from nas.report.studies import findings, unlearned, verdict, warnings
-from nas.report.text import duration, giga, invoked_as, mega, percent
+from nas.report.text import duration, giga, invoked_as, mega, scored
 from nas.store import queries
+from nas.study.tasks import Metric, metric_of
 
 MOST_NOTES = 200
 """Trials of a study that have a note: the dashboard looks through all notes for each trial."""
@@ -35,8 +36,9 @@ class Shown:
         self.objectives: list[str] = list(summary["study"]["objectives"])
         self.note = _about_study(summary)
         self.seconds = {t["trial"]: t["seconds"] for t in trials}
+        metric = metric_of(summary["study"]["recipe"])
         noted = _most_telling(trials)
-        self.notes = {t["trial"]: _about_trial(study, t) for t in noted}
+        self.notes = {t["trial"]: _about_trial(study, t, metric) for t in noted}
         self._prints = {t["trial"]: t["fingerprint"] for t in noted}
 
     @cached_property
@@ -76,7 +78,7 @@ def _most_telling(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _about_study(summary: dict[str, Any]) -> str:
     study = summary["study"]
-    lines = [*findings(summary), verdict(summary), *unlearned(summary), *warnings(study["recipe"])]
+    lines = [*findings(summary), verdict(summary), *unlearned(summary), *warnings(study)]
     said = "\n".join(f"- {_escaped(text.plain)}" for text in lines)
     return (
         f"Space {study['space']} (version {study['space_version']}), budget "
@@ -85,11 +87,12 @@ def _about_study(summary: dict[str, Any]) -> str:
     )
 
 
-def _about_trial(study: str, trial: dict[str, Any]) -> str:
+def _about_trial(study: str, trial: dict[str, Any], metric: Metric) -> str:
     """Return a trial's note: what it is, what came of it, what it costs, how to run it again."""
-    score = "" if trial["score"] is None else f", score {percent(trial['score'])}"
-    if trial["score"] is not None and not trial["learned"]:
-        score += " (learned next to nothing in a run this short)"
+    score = ""
+    if trial["score"] is not None:
+        score = f", {metric.metric} {scored(trial['score'], metric)}"
+        score += "" if trial["learned"] else " (learned next to nothing in a run this short)"
     lines = [
         f"**{_escaped(trial['label'] or trial['kind'])}**, {trial['role']}: {trial['state']}{score}"
     ]
