@@ -1,0 +1,173 @@
+"""What README and docs/ say to type, typed: long runs reduced, in one folder that all pages share.
+
+A search trains two candidates and the published designs, each on a few tiny images, in this process
+whatever it says of workers. What cannot be run here says why in a comment before its block, and
+tests/test_docs.py checks that it would parse.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+from docs_blocks import PAGES, ROOT, blocks
+
+from nas.commands.main import main
+from nas.study import recipe as recipes
+
+pytestmark = pytest.mark.docs
+
+TINY = "schema: 1\ntrain_size: 64\nval_size: 64\nimage_size: 32\nflops_ratio: 2.0e-5\nepochs: 1\n"
+LAST_TRIAL = 5  # four published designs and two candidates
+NIGHT = "search --space quadtree --budget 4.5GFLOPs --study night".split()
+# Options -> what takes their place; None leaves them out.
+OF_SEARCH = {"--trials": "2", "--workers": None, "--gpus-per-trial": None, "--ray-address": None}
+TYPED = [p for p in PAGES if p.name != "CONTRIBUTING.md"]  # whose exercises other tests carry out
+
+
+def option(arguments, name, value):
+    """Put a value in the place of an option's, or leave the option out."""
+    if name in arguments:
+        place = arguments.index(name) + 1
+        arguments[place - 1 : place + 1] = [] if value is None else [name, value]
+
+
+def reduced(arguments):
+    """The same command, with less to train."""
+    given = " ".join(arguments).replace("...", "--space quadtree --budget 4.5GFLOPs")
+    given = given.replace("/data/", "data/").split("\0")[0]
+    made = given.split() if "{" not in given else list(arguments)
+    if made[0] == "search":
+        for name, value in OF_SEARCH.items():
+            option(made, name, value)
+        made += [] if "--trials" in made else ["--trials", "2"]
+        made += [] if "--recipe" in made else ["--recipe", "tiny.yaml"]
+        if "--confirm" not in made:
+            made += ["--confirm", "none"]
+        elif made[made.index("--confirm") + 1] != "none":
+            option(made, "--confirm", "2x2")
+    if made[0] == "resume":
+        option(made, "--trials", "3")
+    if made[0] == "confirm":
+        option(made, "--confirm", "2x2")
+    if made[0] in ("show", "export") and made[-1] != "pareto" and "--trial" in made:
+        if made[made.index("--trial") + 1].isdigit():
+            option(made, "--trial", str(LAST_TRIAL))
+    if made[0] == "run-trial":
+        made[2] = str(LAST_TRIAL)
+    return made
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where everything is typed: a tiny recipe, a folder of photographs, and a study `night`."""
+    from PIL import Image
+
+    place = tmp_path_factory.mktemp("typed")
+    (place / "tiny.yaml").write_text(TINY)
+    space = next(b for b in blocks(ROOT / "docs" / "spaces.md") if b.language == "yaml")
+    (place / "my_space.yaml").write_text(space.text)
+    for number in range(24):
+        image = place / "data" / "flowers" / ("rose", "tulip")[number % 2] / f"{number}.png"
+        image.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 40), (10 * number, 90, 255 - 10 * number)).save(image)
+    return place
+
+
+@pytest.fixture(scope="module")
+def done():
+    """Commands that were typed before: none is typed twice."""
+    return set()
+
+
+@pytest.fixture
+def type_in(folder, done, monkeypatch, capsys):
+    """Type a command; returns (exit code, stdout, stderr)."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["cli.py"])
+
+    def call(arguments):
+        if tuple(arguments) in done:
+            return 0, "", ""
+        if arguments[0] == "dashboard":
+            return dashboard(arguments)
+        sys.argv[1:] = arguments
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        done.add(tuple(arguments))
+        return code, *capsys.readouterr()
+
+    call(reduced(NIGHT))
+    return call
+
+
+def dashboard(arguments):
+    """Serve until the first page has been read."""
+    command = [sys.executable, str(ROOT / "cli.py"), *arguments, "--port", "0"]
+    path = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | path
+    ) as served:
+        said = served.stdout.readline()
+        found = re.search(r"http://127\.0\.0\.1:\d+/\S+", said)
+        if found is None:
+            return served.wait(), said, served.stderr.read()
+        page = urllib.request.urlopen(found[0]).read().decode()
+        served.terminate()
+    return int("Optuna Dashboard" not in page), page, ""
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in TYPED if any(b.commands for b in blocks(p))], ids=lambda page: page.name
+)
+@pytest.mark.timeout(1200)
+def test_commands_of_a_page(page, type_in):
+    began = time.monotonic()
+    for block in blocks(page):
+        for arguments in block.commands if block.mark != "not run" else ():
+            code, out, err = type_in(reduced(arguments))
+            where = f"{block.name}: {' '.join(arguments)}\n{out[-2000:]}\n{err[-2000:]}"
+            if block.mark == "fails":
+                assert code == 2 and block.why in err, where
+            else:
+                assert code == 0, where
+    print(f"{page.name}: {time.monotonic() - began:.0f} s")
+
+
+def python_blocks():
+    for page in TYPED:
+        for block in blocks(page):
+            plain = not block.language and re.match(r"(import|from) \w", block.text)
+            if (block.language == "python" or plain) and block.mark != "not run":
+                yield block
+
+
+@pytest.mark.parametrize("block", list(python_blocks()), ids=lambda block: block.name)
+def test_python_of_a_page(block, type_in, folder, monkeypatch):
+    tiny = recipes.Recipe.from_yaml(TINY)
+    monkeypatch.setattr(recipes, "default_recipe", lambda device: tiny)
+    for name in re.findall(r'"([^"]+\.yaml)"', block.text):
+        if not (folder / name).exists() and name != "my_recipe.yaml":
+            assert type_in(["export", "night", "--trial", "4", "--out", name])[0] == 0
+    exec(compile(block.text, block.name, "exec"), {})
+
+
+def test_site_is_built_and_fetches_nothing(tmp_path):
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path]
+    quiet = os.environ | {"NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT)}
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=quiet)
+    assert built.returncode == 0, built.stdout + built.stderr
+    pages = list(tmp_path.rglob("*.html"))
+    assert len(pages) > 20
+    for page in pages:
+        text = page.read_text()
+        fetched = re.findall(r'<(?:script|img|iframe)[^>]*\ssrc="(https?:[^"]+)"', text)
+        fetched += re.findall(r'<link[^>]*\shref="(https?:[^"]+)"', text)
+        assert fetched == [], page.name
+        assert all(re.findall(r"<img [^>]*alt=\"([^\"]*)\"", text)), page.name
