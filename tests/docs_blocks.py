@@ -1,4 +1,4 @@
-"""The code blocks of README, CONTRIBUTING and docs/: what they are, and what is to be run of them."""
+"""The code blocks of README, CONTRIBUTING and docs/, and what is to be run of them."""
 
 from __future__ import annotations
 
