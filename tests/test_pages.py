@@ -6,8 +6,8 @@ import re
 import pytest
 import typer
 import yaml
-from docs_blocks import PAGES, ROOT, blocks
 from jsonschema import Draft202012Validator
+from pages import PAGES, ROOT, blocks
 
 from nas.commands.main import app
 from nas.report.schemas import SORTS, schema_text

@@ -2,7 +2,7 @@
 
 A search trains two candidates and the published designs, each on a few tiny images, in this process
 whatever it says of workers. What cannot be run here says why in a comment before its block, and
-tests/test_docs.py checks that it would parse.
+tests/test_pages.py checks that it would parse.
 """
 
 import os
@@ -13,7 +13,7 @@ import time
 import urllib.request
 
 import pytest
-from docs_blocks import PAGES, ROOT, blocks
+from pages import PAGES, ROOT, blocks
 
 from nas.commands.main import main
 from nas.study import recipe as recipes
