@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,9 +15,6 @@ from nas.commands.options import (
     preset_names,
     with_options,
 )
-
-if TYPE_CHECKING:
-    from nas.full_training.samples import Data
 
 app = typer.Typer()
 ROOM = "Train"
@@ -52,19 +49,9 @@ class Labeled:
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto"
     loaders: Annotated[int, typer.Option(min=0, help="Processes that load images.")] = 0
 
-    def asked(self, **fields: float) -> Data:
-        """Return the data set; DataError for a name that is none."""
-        from nas.errors import TrainingError
-        from nas.full_training.samples import Data, usual_task
-
-        task = self.task or usual_task(self.data)
-        if task not in ("classify", "dense"):
-            raise TrainingError(
-                f"data set {self.data!r} to {task}: there are no labels; use one with labels, and "
-                "--task classify or dense"
-            )
-        own = {"data_dir": self.data_dir, "download": self.download}
-        return Data(self.data, task, **own, **fields)  # type: ignore[arg-type]
+    def named(self) -> dict[str, Any]:
+        """Return the keywords that `train` and `evaluate` share."""
+        return {k: v for k, v in vars(self).items() if k != "loaders"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,32 +105,28 @@ def train(
     json: JsonOption = False,
 ) -> None:
     """Train a design in full; the same command continues it. The test split is used at the end."""
-    from nas.full_training.networks import find_network
-    from nas.full_training.processes import team
     from nas.full_training.recipe import load_recipe
-    from nas.full_training.run import Stopped, train
-    from nas.full_training.subject import Subject
+
+    load_recipe(recipe)  # before anything that takes seconds to load
+    from nas.full_training.processes import leads
+    from nas.full_training.request import train
+    from nas.full_training.run import Stopped
     from nas.full_training.training import How
     from nas.report.console import emit, say
     from nas.report.training import Shown, trained_view
 
-    asked = load_recipe(recipe).changed(**vars(changes))
-    network = find_network(arch)
-    data = labeled.asked(val_share=asked.val_share)
-    side = asked.image_size or network.image_size
-    subject = Subject(network, data, side, asked.token, asked.label_smoothing)
-    folder = out or Path("runs") / "train" / f"{network.name}-{_as_name(labeled.data)}"
     options = vars(means) | {"workers": labeled.loaders}
     how = How(save_every_s=options.pop("save_every"), **options)
+    asked = labeled.named() | {"recipe": recipe, "changes": vars(changes), "how": how}
+    quiet = json or not leads()
     try:
-        with team(labeled.device) as own, Shown(plain or json or not own.leads) as shown:
-            quiet = json or not own.leads
+        with Shown(plain or quiet) as shown:
             report = (lambda event: None) if quiet else shown
-            done = train(subject, asked, folder, how=how, team=own, seed=seed, report=report)
+            done = train(arch, **asked, seed=seed, out=out, report=report)
     except Stopped as stopped:
-        say(f"{stopped}: stopped after an update; the same command continues in {folder}")
+        say(f"{stopped}: stopped after an update; the same command goes on from there")
         sys.exit(130)
-    if own.leads:
+    if leads():
         emit(done.to_dict(), json, trained_view)
 
 
@@ -164,31 +147,19 @@ def evaluate(
     json: JsonOption = False,
 ) -> None:
     """Score weights on a test split, at several image sizes, with intervals, speed and memory."""
-    from nas.full_training.evaluation import evaluate, parse_sizes
-    from nas.full_training.networks import find_network
-    from nas.full_training.processes import team
+    from nas.full_training.evaluation import parse_sizes
+    from nas.full_training.processes import leads
+    from nas.full_training.request import evaluate
     from nas.report.console import emit
     from nas.report.training import evaluation_view
 
-    network, data = find_network(arch), labeled.asked()
-    with team(labeled.device) as own:
-        found = evaluate(
-            network,
-            data,
-            weights,
-            parse_sizes(sizes),
-            team=own,
-            batch=batch,
-            workers=labeled.loaders,
-        )
-    if own.leads:
-        emit(found.to_dict(), json, evaluation_view)
-
-
-def _as_name(data: str) -> str:
-    """Return a data set's name as part of a folder's name."""
-    return (
-        Path(data.removeprefix("folder:")).name
-        if data.startswith("folder:")
-        else (data.replace("/", "-"))
+    found = evaluate(
+        arch,
+        weights=weights,
+        sizes=parse_sizes(sizes),
+        batch=batch,
+        workers=labeled.loaders,
+        **labeled.named(),
     )
+    if leads():
+        emit(found.to_dict(), json, evaluation_view)

@@ -45,6 +45,11 @@ class Team:
         return box[0]
 
 
+def leads() -> bool:
+    """Whether this process is the one that prints, before the processes have met."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def team(device: str = "auto") -> Iterator[Team]:
     """Join the processes of this training: by torchrun's environment, else one alone.
