@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from search_spaces.choices import Choice, Choices
     from search_spaces.errors import SpaceError, UnreachableError
     from search_spaces.fit import Band, fit_widths
-    from search_spaces.space import SearchSpace, list_spaces
+    from search_spaces.space import SearchSpace, list_ablations, list_spaces
 
 _HOME = {
     "Band": "search_spaces.fit",
@@ -26,6 +26,7 @@ _HOME = {
     "SpaceError": "search_spaces.errors",
     "UnreachableError": "search_spaces.errors",
     "fit_widths": "search_spaces.fit",
+    "list_ablations": "search_spaces.space",
     "list_spaces": "search_spaces.space",
 }
 
@@ -37,6 +38,7 @@ __all__ = [
     "SpaceError",
     "UnreachableError",
     "fit_widths",
+    "list_ablations",
     "list_spaces",
 ]
 

@@ -183,6 +183,25 @@ class FitEntry(Entry):
     step: PositiveInt = 8
 
 
+class PublishedRow(Entry):
+    """What a paper reports of one point: scores by metric, in points; none: not reported."""
+
+    at: dict[str, JsonValue]
+    scores: dict[str, float] = {}
+
+
+class Published(Entry):
+    """A paper's ablation table. choice: what it compares; equal in all else, rows are a group.
+
+    metrics: name -> what it is, the one that decides first.
+    """
+
+    source: str
+    choice: str
+    metrics: dict[str, str]
+    rows: Annotated[tuple[PublishedRow, ...], Field(min_length=2)]
+
+
 class SpaceFile(Entry):
     """A whole file.
 
@@ -193,6 +212,7 @@ class SpaceFile(Entry):
     fit: solve for the stage widths instead of choosing them.
     points: published designs that a search is compared with, as preset: {path: value, ...}
     where the paths change the preset, e.g. a scan order that the space leaves out.
+    published: of a space that is a paper's ablation table, its numbers.
     """
 
     schema_: Literal[1] = Field(alias="schema")
@@ -207,6 +227,7 @@ class SpaceFile(Entry):
     constraints: tuple[dict[str, JsonValue], ...] = ()
     points: dict[str, dict[str, JsonValue] | None] = {}
     fit: FitEntry | None = None
+    published: Published | None = None
 
     @field_validator("schema_", mode="before")
     @classmethod

@@ -30,11 +30,17 @@ if TYPE_CHECKING:
     import numpy as np
 
 SHIPPED = Path(__file__).parent
+ABLATIONS = SHIPPED / "ablations"
 
 
 def list_spaces() -> list[str]:
     """Return the names of the shipped spaces, sorted."""
     return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def list_ablations() -> list[str]:
+    """Return the names of the papers' ablation tables, sorted; each is a file in `ABLATIONS`."""
+    return sorted(path.stem for path in ABLATIONS.glob("*.yaml"))
 
 
 class SearchSpace:
@@ -53,6 +59,9 @@ class SearchSpace:
         self.source_text = source_text
         self.choices: dict[str, Choice] = definition.choices
         self.points: tuple[str, ...] = tuple(definition.points)
+        self.published = definition.file.published
+        self.base = definition.base_config
+        self.fit_step = None if definition.fit is None else definition.fit.step
 
     # -- loading --
 
@@ -168,6 +177,15 @@ class SearchSpace:
             return distance(config, bands, image_size=image_size, convention=convention)
 
         return variation.into_budget(self._definition, self._solver, miss, choices, rng)
+
+    def changed(self, choices: Assigned, name: str, value: Value) -> Choices | None:
+        """Return the point with one choice changed, others moved as far as it makes them.
+
+        None where no point has that value. Raises: SpaceError for no point or an unknown choice.
+        """
+        self.check(choices)
+        self._known(name)
+        return variation.with_repair(self._definition, choices, name, value)
 
     def _design(self, choices: Assigned) -> tuple[Any, ...] | None:
         try:

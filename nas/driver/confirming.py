@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 from backbones.config import BackboneConfig
+from nas.driver import again
 from nas.driver.access import Access, Done, Wait
 from nas.driver.progress import Confirming as ConfirmingBegins
 from nas.driver.progress import Judged, Notice
@@ -23,10 +24,9 @@ from nas.store import confirmations
 from nas.store.confirmations import Searched
 from nas.store.queries import learned
 from nas.store.tables import Architecture, Run
-from nas.study.attempts import ENDED
 from nas.study.confirmation import SPLIT, Confirmation, Entrant
 from nas.study.outcomes import Outcome
-from nas.study.proposals import BASELINE, CONFIRMATION, NewProposal
+from nas.study.proposals import BASELINE, CONFIRMATION
 from nas.study.tasks import metric_of
 from nas.training.scaling import network_of
 
@@ -87,41 +87,34 @@ class Confirming:
         runs = access.store.read(lambda s: confirmations.trained(s, access.study_id))
         trials = [e.trial for e in chosen.entrants]
         designs = access.store.read(lambda s: confirmations.designs(s, access.study_id, trials))
-        table, started = scores_of(chosen, runs, designs)
+        table, started = again.scores_of(
+            [
+                Design(name=e.name, role=e.role, params=designs[e.trial].params)
+                for e in chosen.entrants
+            ],
+            {e.fingerprint: e.name for e in chosen.entrants},
+            chosen.seed_indices,
+            runs,
+        )
         total = len(chosen.entrants) * chosen.seeds
         step = plan(table, seeds=chosen.seed_indices, runs=total)
         for name, index in step.runs:
             if (name, index) not in started:
                 entrant = next(e for e in chosen.entrants if e.name == name)
-                return self._write(entrant, index, designs[entrant.trial])
+                return again.write(
+                    access,
+                    self.proposing,
+                    designs[entrant.trial],
+                    role=CONFIRMATION,
+                    kind=entrant.role,
+                    label=name,
+                    index=index,
+                    split=SPLIT,
+                )
         if step.runs:
             return Wait(f"{len(step.runs)} trainings of the confirmation are still running")
         self._conclude(chosen, table, step.dropped)
         return Done("confirmed", complete=True)
-
-    def _write(
-        self, entrant: Entrant, index: int, design: Architecture
-    ) -> tuple[Run, Architecture] | None:
-        proposing, settings = self.proposing, self.access.settings
-        proposing.sync()
-        answer = proposing.write(
-            NewProposal(
-                index=proposing.planner.known,
-                role=CONFIRMATION,
-                kind=entrant.role,
-                label=entrant.name,
-                fingerprint=design.fingerprint,
-                config=design.config,
-                flops=design.flops,
-                params_count=design.params,
-                convention=design.convention,
-                image_size=design.image_size,
-                seed=settings.training_seed(design.fingerprint, index),
-                seed_index=index,
-                split=SPLIT,
-            )
-        )
-        return answer if isinstance(answer, tuple) else None
 
     def _conclude(self, chosen: Confirmation, table: Scores, dropped: tuple[str, ...]) -> None:
         access = self.access
@@ -228,26 +221,3 @@ def _not_comparable(run: Run) -> str | None:
         top1, chance = metrics.get("top1", 1.0), metrics["chance"]
         return f"it learned next to nothing in a run so short ({top1:.1%}, a guess {chance:.1%})"
     return None
-
-
-def scores_of(
-    chosen: Confirmation, runs: list[Run], designs: dict[int, Architecture]
-) -> tuple[Scores, set[tuple[str, int]]]:
-    """Return the table of what has ended, and which trainings exist at all.
-
-    A run that was ended by its machine too often to be tried again counts as failed.
-    """
-    names = {e.fingerprint: e.name for e in chosen.entrants}
-    costs = [
-        Design(name=e.name, role=e.role, params=designs[e.trial].params) for e in chosen.entrants
-    ]
-    ended, started = [], set()
-    for run in runs:
-        name = names.get(run.fingerprint)
-        if name is None or run.seed_index not in chosen.seed_indices:
-            continue
-        started.add((name, run.seed_index))
-        if run.state in ENDED:
-            score = run.score if run.state == Outcome.COMPLETE.value else None
-            ended.append((name, run.seed_index, score))
-    return Scores.of(costs, ended), started

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from nas.driver import recovery
 from nas.driver.access import Access, Done, Wait
 from nas.driver.attempts import attempt_of
+from nas.driver.comparing import Comparing
 from nas.driver.confirming import Confirming
 from nas.driver.disk import Quota, shortage
 from nas.driver.failures import Breaker, goes_back
@@ -61,6 +62,7 @@ class Coordinator(Access):
         self.quota = Quota(self.checkpoints, limit)
         self.proposing = Proposing(self, partial(self._columns, halvings=0))
         self.confirming = Confirming(self, self.proposing)
+        self.comparing = Comparing(self, self.proposing)
         self.environment_id = self.store.write(
             lambda s: runs.add_environment(s, environment, self.clock.stamp())
         )
@@ -119,6 +121,8 @@ class Coordinator(Access):
                 answer = self.proposing.propose()
                 if isinstance(answer, Done) and answer.complete:
                     answer = self.confirming.propose(answer)
+                if isinstance(answer, Done) and answer.complete:
+                    answer = self.comparing.propose(answer)
                 if isinstance(answer, (Wait, Done)):
                     return (self._waiting() if self._erred else None) or answer
                 run, design = answer

@@ -24,10 +24,11 @@ from nas.driver.clock import Clock, SystemClock
 from nas.driver.optuna_copy import open_optuna
 from nas.errors import StudyError
 from nas.planning.proposals import Nothing, Planner
-from nas.store import confirmations, runs
+from nas.store import comparisons, confirmations, runs
 from nas.store.history import find_study
 from nas.store.session import NoStore, Store, open_store, opened
 from nas.store.tables import Study as StudyRow
+from nas.study.comparison import Asked
 from nas.study.confirmation import Confirmation
 from nas.study.place import Place
 from nas.study.settings import Settings, stored_settings
@@ -84,6 +85,10 @@ class Study:
     def confirm(self, asked: Confirmation | None) -> None:
         """Ask for a confirmation when the search is over, or for none."""
         self.store.write(lambda s: confirmations.ask(s, self.id, asked))
+
+    def compare(self, asked: Asked) -> None:
+        """Ask something of designs when the search, if there is one, is over."""
+        self.store.write(lambda s: comparisons.ask(s, self.id, asked))
 
     def close(self) -> None:
         """Close the database."""

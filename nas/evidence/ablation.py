@@ -37,11 +37,20 @@ class Next:
     found: Ablation | None
 
 
-def plan(scores: Scores, *, choice: str, unit: Unit, margin: float, seeds: Sequence[int]) -> Next:
+def plan(
+    scores: Scores,
+    *,
+    choice: str,
+    unit: Unit,
+    margin: float,
+    seeds: Sequence[int],
+    allowed: float = ERROR,
+) -> Next:
     """Return the next runs of an ablation, or its finding.
 
     scores: levels (role candidate) and controls, and what was run so far. seeds: all that may be
-    used, in order; fixed before the first look, since the errors are shared out over them. The
+    used, in order; fixed before the first look, since the errors are shared out over them.
+    allowed: error of each of the two questions, over all looks. The
     finding is None before the first look, and provisional while there are runs to do.
     Raises: StudyError for a margin that is not positive, fewer than two levels, or three seeds.
     """
@@ -52,8 +61,8 @@ def plan(scores: Scores, *, choice: str, unit: Unit, margin: float, seeds: Seque
     if len(seeds) < FIRST_LOOK:
         raise StudyError(f"{len(seeds)} seeds are too few; an ablation needs {FIRST_LOOK}")
     looks, levels = len(seeds) - FIRST_LOOK + 1, sum(d.role == "candidate" for d in scores.designs)
-    differ = look_errors(levels, FIRST_LOOK, looks, ERROR)
-    equal = look_errors(1, FIRST_LOOK, looks, ERROR)
+    differ = look_errors(levels, FIRST_LOOK, looks, allowed)
+    equal = look_errors(1, FIRST_LOOK, looks, allowed)
     found: Ablation | None = None
     for done in range(FIRST_LOOK, len(seeds) + 1):
         batch = seeds[:FIRST_LOOK] if done == FIRST_LOOK else seeds[done - 1 : done]

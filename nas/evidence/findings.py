@@ -90,6 +90,59 @@ def ablation_sentences(a: Ablation) -> list[str]:
     return lines
 
 
+Agreement = Literal["same sign", "not resolved", "opposite"]
+
+
+class Beside(Frozen):
+    """One difference of a paper's table, and ours.
+
+    comparison: ours, of the level that the paper finds best with another one; its interval holds
+    together with those of its group. published: the paper's difference by metric, in points.
+    agreement: by metric; none where the paper's difference is 0.
+    """
+
+    group: str
+    comparison: Comparison
+    published: tuple[tuple[str, float], ...]
+    agreement: tuple[tuple[str, Agreement], ...]
+
+
+class PublishedTable(_Finding):
+    """A paper's ablation table, trained here, beside its own numbers.
+
+    rows: by group, the level that the paper finds best against each other one. best: by group, the
+    level with the highest mean here. failed: designs with a run that failed, and are left out.
+    """
+
+    table: str
+    source: str
+    unit: Unit
+    seeds: int
+    noise: float
+    rows: tuple[Beside, ...]
+    best: tuple[tuple[str, str], ...]
+    failed: tuple[str, ...] = ()
+
+    def count(self, word: Agreement) -> int:
+        """Return how many of the first metric's differences came out so."""
+        return sum(bool(r.agreement) and r.agreement[0][1] == word for r in self.rows)
+
+
+def table_sentences(t: PublishedTable) -> list[str]:
+    """Say how far the table holds here, plain text."""
+    lines = [
+        f"{t.count('same sign')} of {plural(len(t.rows), 'difference')} have the paper's sign, "
+        f"{t.count('opposite')} the opposite, {t.count('not resolved')} are not resolved by "
+        f"{plural(t.seeds, 'seed')} (noise of one run {difference(t.noise, t.unit, sign=False)})"
+    ]
+    lines += [
+        f"against the paper: {compare_sentence(r.comparison, t.unit)}"
+        for r in t.rows
+        if ("opposite" in dict(r.agreement).values())
+    ]
+    return lines + [f"{name}: a run failed, so it is left out" for name in t.failed]
+
+
 class Estimate(Frozen):
     """A number with its 95 % interval."""
 

@@ -12,6 +12,7 @@ from backbones.image_size import shown
 from nas.evidence.reliability import load_measurements, measured_for
 from nas.evidence.verdict import Verdict, sentences
 from nas.evidence.words import difference, join
+from nas.report.comparisons import comparisons_view
 from nas.report.console import table
 from nas.report.text import duration, giga, invoked_as, mega, scored
 from nas.study.long_sequences import tokens_said
@@ -91,6 +92,8 @@ def status_view(status: dict[str, Any]) -> RenderableType:
 def summary_view(summary: dict[str, Any]) -> RenderableType:
     """Render `nas.store.queries.summary`."""
     study = summary["study"]
+    if study["trials"] == 0:
+        return Group(Text(study["study"], "bold"), *comparisons_view(summary))
     metric = metric_of(study["recipe"])
     named = metric.metric
     columns = ("trial", "design", named, "FLOPs", "params", "s", "backend", "fingerprint")
@@ -110,7 +113,7 @@ def summary_view(summary: dict[str, Any]) -> RenderableType:
         line = "  ".join(f"trial {r['trial']} {scored(r['score'], metric)}" for r in rows)
         parts.append(Text(f"Pareto front, {named} against {cost}: {line or 'empty'}"))
     parts += [Text(), *findings(summary), verdict(summary)]
-    parts += [*unlearned(summary), *warnings(study)]
+    parts += [*unlearned(summary), *comparisons_view(summary), *warnings(study)]
     return Group(*parts)
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from nas.store import comparisons
 from nas.store.session import lock_study
 from nas.store.tables import Architecture, Run, Study
 from nas.study.confirmation import Confirmation
@@ -91,8 +92,7 @@ def searched(session: Session, study_id: int) -> list[Searched]:
 
 def trained(session: Session, study_id: int) -> list[Run]:
     """Return the newest run of every training that belongs to a confirmation."""
-    query = select(Run).where(Run.study_id == study_id, Run.newest, Run.stage == CONFIRMATION)
-    return list(session.scalars(query.order_by(Run.proposal)))
+    return comparisons.trained(session, study_id, CONFIRMATION)
 
 
 def designs(session: Session, study_id: int, trials: list[int]) -> dict[int, Architecture]:

@@ -75,7 +75,8 @@ def summary(study: str, storage: str, *, top: int = 10) -> dict[str, Any]:
     cost, rows by falling score), best (a row or None), beats (baselines that have learned and
     that the best one beats), scored (of every candidate with a score: trial, score, params,
     latency_ms), confirmation and verdict (or None; nas.study.confirmation and
-    nas.evidence.verdict). learned, of a row: whether its top-1 is well above chance.
+    nas.evidence.verdict), comparisons (nas.study.comparison.Held). learned, of a row: whether its
+    top-1 is well above chance.
     Raises: StoreError; StudyError for an unknown study.
     """
     with opened(storage) as store:
@@ -221,6 +222,7 @@ def _summary(session: Session, study: Study, top: int) -> dict[str, Any]:
         "scored": _scored(session, study),
         "confirmation": study.confirmation,
         "verdict": study.verdict,
+        "comparisons": list((study.comparisons or {}).values()),
         "beats": [b["label"] for b in scored if best is not None and b["score"] < best["score"]],
     }
 

@@ -27,7 +27,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from backbones.image_size import ImageSize
 
-REVISION = "0003"
+REVISION = "0004"
 VERSION_TABLE = "nas_alembic_version"
 PREFIX = "nas_"
 # Conditions of partial indexes. SQLite uses one only for a query that says the same, to the letter.
@@ -85,6 +85,7 @@ class Study(Base):
     trials: candidates wanted; raised when a study is continued.
     confirmation, verdict: what trains again when the search is over (nas.study.confirmation),
         and what came of it (nas.evidence.verdict).
+    comparisons: what else is asked of its designs, by kind (nas.study.comparison.Held).
     planner: what a strategy remembers beside the runs (generations of a population).
     blocked: why a driver cannot start trials now (a full disk, no resources), None when it can.
     """
@@ -104,6 +105,7 @@ class Study(Base):
     planner: Mapped[dict[str, Any] | None]
     confirmation: Mapped[dict[str, Any] | None]
     verdict: Mapped[dict[str, Any] | None]
+    comparisons: Mapped[dict[str, Any] | None]
     blocked: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[float]
 

@@ -6,7 +6,15 @@ import hashlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+)
 
 from backbones.image_size import PixelSize, shown
 from nas.errors import StudyError
@@ -26,11 +34,12 @@ _NOT_COMPARED = {"space", "recipe", "trials", "space_source"}
 class Settings(BaseModel):
     """Everything that decides what is proposed and what a score of it means.
 
-    trials: candidates wanted, beside the baselines; a study that is continued keeps its number
-    unless this is stated. image_size: at which cost is counted. warm_start: "presets" trains the
-    space's published designs first. pruner: "asha" ends candidates early that fall behind at the
-    same epoch, "none" does not. seeds: "shared" trains all designs with the same seeds, which
-    takes what a seed does out of their differences; "per design" is what studies had before that.
+    trials: candidates wanted, beside the baselines, 0 for a study that only compares; one that is
+    continued keeps its number unless this is stated. image_size: at which cost is counted.
+    warm_start: "presets" trains the space's published designs first. pruner: "asha" ends
+    candidates early that fall behind at the same epoch, "none" does not. seeds: "shared" trains all
+    designs with the same seeds, which takes what a seed does out of their differences; "per design"
+    is what studies had before that.
     space_source: the user's own space file, None for a shipped space.
     """
 
@@ -39,7 +48,7 @@ class Settings(BaseModel):
     space: SearchSpace
     budget: Budget
     recipe: Recipe
-    trials: PositiveInt = DEFAULT_TRIALS
+    trials: NonNegativeInt = DEFAULT_TRIALS
     seed: Annotated[int, Field(ge=0)] = 0
     strategy: str = "evolution"
     objectives: tuple[str, ...] = ("top1",)

@@ -1,0 +1,172 @@
+"""Commands that ask what a choice, a proxy or a study is worth, and train what it takes to say."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nas.commands.options import (
+    DEFAULT_STORAGE,
+    STUDY_ROOM,
+    ImageSizeOption,
+    Machines,
+    StorageOption,
+    completing,
+    preset_names,
+    space_names,
+    with_options,
+)
+
+if TYPE_CHECKING:
+    from nas.driver.running import Executor
+    from nas.driver.studies import Study
+    from nas.study.comparison import Asked
+    from nas.study.place import Place
+    from nas.study.settings import Settings
+
+app = typer.Typer()
+
+
+def _tables() -> list[str]:
+    from search_spaces import list_ablations
+
+    return list_ablations()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What an ablation asks, and of what."""
+
+    space: Annotated[
+        str | None,
+        typer.Option(
+            help="Space of the choice; without ARCH, its base is changed.",
+            autocompletion=completing(space_names),
+        ),
+    ] = None
+    choice: Annotated[str | None, typer.Option(help="The choice, e.g. scan.")] = None
+    levels: Annotated[
+        str | None, typer.Option(help="Levels to compare, with ; between; default: all.")
+    ] = None
+    table: Annotated[
+        str | None,
+        typer.Option(
+            help="In place of a choice: a paper's ablation table.",
+            autocompletion=completing(_tables),
+        ),
+    ] = None
+    data: Annotated[
+        str | None, typer.Option(help="scenes, digits, relations, photographs or folder:PATH.")
+    ] = None
+    recipe: Annotated[Path | None, typer.Option(help="YAML recipe of the trainings.")] = None
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs per training.")] = None
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            help="Difference too small to care for, in the score (0.02 of top-1: two points)."
+        ),
+    ] = None
+    seeds: Annotated[
+        int | None, typer.Option(min=2, help="Common seeds: at most 12; of a table: 5.")
+    ] = None
+    controls: Annotated[
+        bool, typer.Option(help="Train designs too that ought to be worse: random paths.")
+    ] = True
+    budget: Annotated[
+        str | None, typer.Option(help="Cost of all designs; default: the unchanged one's FLOPs.")
+    ] = None
+    image_size: ImageSizeOption = 224
+    backend: Annotated[str, typer.Option(help="Scan kernels, as in search.")] = "auto"
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto"
+    seed: Annotated[int, typer.Option(min=0)] = 0
+
+    def ask(self, arch: str | None, place: Place) -> tuple[str, Settings, Asked]:
+        """Return a study's name, its settings, and what is asked of it."""
+        from nas.driver.ablating import ablation_of, question, table_of
+
+        if (self.table is None) == (self.choice is None):
+            raise typer.BadParameter("give --choice (with ARCH or --space), or --table")
+        if self.table is not None:
+            if arch is not None or self.space is not None:
+                raise typer.BadParameter("--table brings its own designs; leave out ARCH, --space")
+            settings, _ = question(table=self.table, place=place, **self._training())
+            return f"ablate-{self.table}", settings, table_of(settings, self.seeds or 5)
+        assert self.choice is not None
+        settings, point = question(
+            arch=arch, space=self.space, choice=self.choice, place=place, **self._training()
+        )
+        subject = arch or f"the base of {settings.space.name}"
+        asked = ablation_of(
+            settings,
+            point,
+            self.choice,
+            subject=subject,
+            margin=0.02 if self.margin is None else self.margin,
+            seeds=self.seeds or 12,
+            only=None if self.levels is None else [v.strip() for v in self.levels.split(";")],
+            controls=self.controls,
+        )
+        return f"ablate-{settings.space.name}-{self.choice}", settings, asked
+
+    def _training(self) -> dict[str, Any]:
+        names = ("data", "epochs", "budget", "image_size", "seed")
+        return {name: getattr(self, name) for name in names} | {"recipe_path": self.recipe}
+
+
+@app.command(rich_help_panel=STUDY_ROOM)
+@with_options
+def ablate(
+    arch: Annotated[
+        str | None,
+        typer.Argument(
+            help="Preset or config file that is changed.", autocompletion=completing(preset_names)
+        ),
+    ] = None,
+    *,
+    study: Annotated[
+        str | None, typer.Option(help="Name; default: from the question, which it continues.")
+    ] = None,
+    question: Question,
+    machines: Machines,
+    storage: StorageOption = DEFAULT_STORAGE,
+) -> None:
+    """Say whether one choice matters here, at equal FLOPs; stops when the answer is clear."""
+    from nas.driver.request import this_machine
+    from nas.driver.studies import start
+
+    place = this_machine(question.device, backend=question.backend, **machines.place())
+    name, settings, asked = question.ask(arch, place)
+    executor = machines.choose(settings, place.device)
+    opened = start(study or name, storage, settings, place)
+    try:
+        opened.compare(asked)
+    except BaseException:
+        opened.close()
+        raise
+    run_and_show(opened, storage, executor, plain=machines.plain)
+
+
+def run_and_show(study: Study, storage: str, executor: Executor, *, plain: bool) -> None:
+    """Run what a study is asked, then print what was found; exit with 1 where it is unfinished."""
+    from nas.driver.running import run
+    from nas.report.comparisons import comparisons_view
+    from nas.report.console import console, say
+    from nas.report.live import Live
+    from nas.report.text import invoked_as
+    from nas.store import queries
+
+    try:
+        with Live(console, plain=plain) as live:
+            finished = run(study, executor, live)
+    finally:
+        study.close()
+    for part in comparisons_view(queries.summary(study.name, storage, top=1)):
+        console.print(part)
+    say(f"\n{finished.reason}")
+    if not finished.complete:
+        say(f"continue with: {invoked_as()} resume {study.name}")
+        sys.exit(1)

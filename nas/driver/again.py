@@ -1,0 +1,73 @@
+"""Designs that train again with common seeds: writing the next training, reading the table."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from nas.driver.access import Access
+from nas.driver.proposing import Proposing
+from nas.evidence.paired import Design, Scores
+from nas.store.tables import Architecture, Run
+from nas.study.attempts import ENDED
+from nas.study.comparison import Compared
+from nas.study.outcomes import Outcome
+from nas.study.proposals import NewProposal
+
+
+def write(
+    access: Access,
+    proposing: Proposing,
+    design: Architecture | Compared,
+    *,
+    role: str,
+    kind: str,
+    label: str,
+    index: int,
+    split: str,
+    recipe: Mapping[str, Any] | None = None,
+    recipe_id: str = "",
+) -> tuple[Run, Architecture] | None:
+    """Write a training with the study's `index`-th seed; None when another driver was faster."""
+    settings = access.settings
+    proposing.sync()
+    answer = proposing.write(
+        NewProposal(
+            index=proposing.planner.known,
+            role=role,
+            kind=kind,
+            label=label,
+            fingerprint=design.fingerprint,
+            config=design.config,
+            flops=design.flops,
+            params_count=design.params,
+            convention=settings.budget.convention,
+            image_size=settings.image_size,
+            seed=settings.training_seed(design.fingerprint, index),
+            seed_index=index,
+            split=split,
+            recipe=recipe,
+            recipe_id=recipe_id,
+        )
+    )
+    return answer if isinstance(answer, tuple) else None
+
+
+def scores_of(
+    designs: Sequence[Design], names: Mapping[str, str], indices: Collection[int], runs: list[Run]
+) -> tuple[Scores, set[tuple[str, int]]]:
+    """Return the table of what has ended, and which trainings exist at all.
+
+    names: by fingerprint. A run that was ended by its machine too often to be tried again counts
+    as failed.
+    """
+    ended, started = [], set()
+    for run in runs:
+        name = names.get(run.fingerprint)
+        if name is None or run.seed_index not in indices:
+            continue
+        started.add((name, run.seed_index))
+        if run.state in ENDED:
+            score = run.score if run.state == Outcome.COMPLETE.value else None
+            ended.append((name, run.seed_index, score))
+    return Scores.of(designs, ended), started
