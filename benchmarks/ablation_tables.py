@@ -13,18 +13,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
-from nas.driver.ablating import question, table_of
-from nas.driver.request import this_machine
-from nas.driver.running import run
-from nas.driver.studies import start
-from nas.evidence.findings import PublishedTable, table_sentences
-from nas.evidence.words import difference
-from nas.executors.inline import InlineExecutor
-from nas.store import comparisons, queries
-from nas.study.comparison import Held, TableAsked
-from nas.study.recipe import Recipe
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from nas.driver.ablating import question, table_of  # noqa: E402
+from nas.driver.request import this_machine  # noqa: E402
+from nas.driver.running import run  # noqa: E402
+from nas.driver.studies import start  # noqa: E402
+from nas.evidence.findings import PublishedTable, table_sentences  # noqa: E402
+from nas.evidence.words import difference  # noqa: E402
+from nas.executors.inline import InlineExecutor  # noqa: E402
+from nas.store import comparisons, queries  # noqa: E402
+from nas.study.comparison import Held, TableAsked  # noqa: E402
+from nas.study.recipe import Recipe  # noqa: E402
 
 # Marks on a grid of 12 x 12 tokens, a label per token and relation: what a scan has to carry.
 RECIPE = Recipe(
@@ -44,7 +48,7 @@ RECIPE = Recipe(
 BUDGET = "4.5GFLOPs"
 TABLES = ("vmamba_scan", "quadmamba_windows", "mambaout_stages", "vmamba_d_state",
           "quadmamba_shifts", "vmamba_mlp", "quadmamba_resolutions")  # fmt: skip
-RESULTS = Path(__file__).parent / "results"
+RESULTS = ROOT / "benchmarks" / "results"
 
 
 def train(name: str, seeds: int, storage: str, recipe: Path) -> None:
@@ -101,7 +105,7 @@ def markdown(tables: dict) -> str:
     """Return the tables as they stand in docs/ablations.md."""
     lines = []
     for name, table in sorted(tables.items()):
-        if not table["found"] or "failed" in table["found"]:
+        if not table["found"] or "noise" not in table["found"]:
             continue
         found = PublishedTable.model_validate(table["found"])
         metrics = [m for m in table["metrics"] if any(m in dict(r.published) for r in found.rows)]

@@ -12,6 +12,9 @@ from pydantic import ValidationError
 
 import backbones
 from backbones.config import BackboneConfig
+from backbones.mixers.controls import IdentityConfig
+from backbones.mixers.ssm import SSMConfig
+from backbones.orders.routes import RoutesOrder
 from backbones.parts import BlockConfig
 from nas.driver.request import search_settings
 from nas.errors import StudyError
@@ -290,21 +293,26 @@ def _controls(
     For orders: as many routes, each a random path. For mixers: none at all.
     """
     ends = {path.rpartition(".")[2] for path in space.choices[choice].sets}
-    data = base.to_dict()
     if ends & {"order", "cascade", "routes"}:
-        found = {n: _randomized(base.blocks[n], block) for n, block in data["blocks"].items()}
-        if found != data["blocks"]:
-            return [("random paths", BackboneConfig.model_validate({**data, "blocks": found}))]
+        blocks = {name: _randomized(block) for name, block in base.blocks.items()}
+        if blocks != base.blocks:
+            return [("random paths", _with_blocks(base, blocks))]
     if ends & {"mixer", "pattern"}:
-        none = {n: {**block, "mixer": {"kind": "identity"}} for n, block in data["blocks"].items()}
-        return [("no mixer", BackboneConfig.model_validate({**data, "blocks": none}))]
+        update = {"mixer": IdentityConfig()}
+        blocks = {name: block.model_copy(update=update) for name, block in base.blocks.items()}
+        return [("no mixer", _with_blocks(base, blocks))]
     return []
 
 
-def _randomized(block: BlockConfig, data: dict[str, Any]) -> dict[str, Any]:
-    order = getattr(block.mixer, "order", None)
-    if order is None:
-        return data
-    routes = [f"random:{i}" for i in range(1, order.num_routes + 1)]
-    mixer = {k: v for k, v in data["mixer"].items() if k not in ("cascade", "shift")}
-    return {**data, "mixer": {**mixer, "order": {"kind": "routes", "routes": routes}}}
+def _with_blocks(base: BackboneConfig, blocks: dict[str, BlockConfig]) -> BackboneConfig:
+    changed = base.model_copy(update={"blocks": blocks})
+    return BackboneConfig.model_validate(changed.to_dict())
+
+
+def _randomized(block: BlockConfig) -> BlockConfig:
+    """Return the block with as many routes, each a random path."""
+    if not isinstance(block.mixer, SSMConfig):
+        return block
+    routes = tuple(f"random:{i + 1}" for i in range(block.mixer.order.num_routes))
+    plain = {"order": RoutesOrder(routes=routes), "cascade": False, "shift": None}
+    return block.model_copy(update={"mixer": block.mixer.model_copy(update=plain)})

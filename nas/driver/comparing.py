@@ -22,7 +22,7 @@ from nas.evidence.verdict import Frozen
 from nas.evidence.words import Unit
 from nas.store import comparisons
 from nas.store.tables import Architecture, Run
-from nas.study.comparison import AblationAsked, Compared, Held, TableAsked
+from nas.study.comparison import NO_FINDING, AblationAsked, Compared, Held, TableAsked
 from nas.study.recipe import Recipe
 
 SPLIT = "val"  # the test split is the confirmation's
@@ -105,7 +105,7 @@ class Comparing:
         done = not step.wanted
         if done and step.failed is not None:
             self._say(f"no finding: {step.failed}")
-            data = {"failed": step.failed}
+            data = {NO_FINDING: step.failed}
         if data == held.found and done == held.done:
             return
         answered = held.model_copy(update={"found": data, "done": done})

@@ -17,7 +17,7 @@ from nas.evidence.findings import (
 from nas.evidence.words import Unit, difference, plural
 from nas.report.console import table
 from nas.report.text import giga, invoked_as, mega
-from nas.study.comparison import AblationAsked, Held, TableAsked
+from nas.study.comparison import NO_FINDING, AblationAsked, Held, TableAsked
 
 
 def comparisons_view(summary: dict[str, Any]) -> list[RenderableType]:
@@ -35,7 +35,7 @@ def comparisons_view(summary: dict[str, Any]) -> list[RenderableType]:
 def _ablation(held: Held, asked: AblationAsked, summary: dict[str, Any]) -> list[RenderableType]:
     head = f"{asked.choice} of {asked.subject}, {_trained(summary)}"
     parts: list[RenderableType] = [Text(), Text(head, "bold"), *_unknown(held)]
-    if held.found is None or "failed" in held.found:
+    if held.found is None or NO_FINDING in held.found:
         return [*parts, *_left_out(asked.left_out, asked.notes)]
     found = Ablation.model_validate(held.found)
     against = {c.other: c for c in found.comparisons}
@@ -62,7 +62,7 @@ def _ablation(held: Held, asked: AblationAsked, summary: dict[str, Any]) -> list
 def _table(held: Held, asked: TableAsked, summary: dict[str, Any]) -> list[RenderableType]:
     head = f"{asked.table} ({asked.source}), {_trained(summary)}"
     parts: list[RenderableType] = [Text(), Text(head, "bold"), *_unknown(held)]
-    if held.found is not None and "failed" not in held.found:
+    if held.found is not None and NO_FINDING not in held.found:
         found = PublishedTable.model_validate(held.found)
         parts += [table_of(found, asked.metrics), Text()]
         parts += [Text(line) for line in table_sentences(found)]
@@ -119,8 +119,8 @@ def _trained(summary: dict[str, Any]) -> str:
 
 
 def _unknown(held: Held) -> list[RenderableType]:
-    if held.found is not None and "failed" in held.found:
-        return [Text(f"no finding: {held.found['failed']}", "yellow")]
+    if held.found is not None and NO_FINDING in held.found:
+        return [Text(f"no finding: {held.found[NO_FINDING]}", "yellow")]
     if held.done:
         return []
     what = "nothing yet" if held.found is None else "what is known so far"
