@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-
 NO_FINDING = "no finding"  # key of a finding that says why there is none
 
 
