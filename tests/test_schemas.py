@@ -43,6 +43,7 @@ def test_shipped_schema_is_what_the_models_say(sort):
 
 
 YAML = [("space", ROOT / "search_spaces" / f"{name}.yaml") for name in list_spaces()]
+YAML += [("space", path) for path in sorted((ROOT / "search_spaces" / "ablations").glob("*.yaml"))]
 YAML += [("config", PRESETS / f"{name}.yaml") for name in list_presets()]
 
 

@@ -23,16 +23,10 @@ from nas.evidence.words import Unit
 from nas.store import comparisons
 from nas.store.tables import Architecture, Run
 from nas.study.comparison import NO_FINDING, AblationAsked, Compared, Held, TableAsked
-from nas.study.recipe import Recipe
+from nas.study.tasks import metric_of
 
 SPLIT = "val"  # the test split is the confirmation's
 ERROR = 0.05
-_PERCENT = ("top1", "miou")
-
-
-def unit_of(recipe: Recipe) -> Unit:
-    """Return how scores of a recipe are written."""
-    return "percent" if recipe.score in _PERCENT else "plain"
 
 
 @dataclass(frozen=True)
@@ -88,7 +82,7 @@ class Comparing:
 
     def _step(self, held: Held, runs: list[Run]) -> tuple[Step, set[Wanted]]:
         asked = held.asked
-        unit = unit_of(self.access.settings.recipe)
+        unit = metric_of(self.access.settings.recipe.to_dict()).unit
         if isinstance(asked, AblationAsked | TableAsked):
             table, started = table_of(asked.designs, range(asked.seeds), runs)
             if isinstance(asked, AblationAsked):
