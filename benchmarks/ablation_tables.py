@@ -54,7 +54,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 def train(name: str, seeds: int, storage: str, recipe: Path) -> None:
     """Train what is missing of a table."""
     place = this_machine("cpu")
-    settings, _ = question(table=name, place=place, budget=BUDGET, recipe_path=recipe)
+    settings, _ = question(table=name, place=place, budget=BUDGET, recipe=recipe)
     study = start(f"table-{name}", storage, settings, place)
     try:
         study.compare(table_of(settings, seeds))

@@ -22,6 +22,7 @@ from nas.commands.options import (
 )
 
 if TYPE_CHECKING:
+    from nas.api import Where
     from nas.driver.running import Executor
     from nas.driver.studies import Study
     from nas.study.comparison import Asked
@@ -113,8 +114,8 @@ class Question:
         return f"ablate-{settings.space.name}-{self.choice}", settings, asked
 
     def _training(self) -> dict[str, Any]:
-        names = ("data", "epochs", "budget", "image_size", "seed")
-        return {name: getattr(self, name) for name in names} | {"recipe_path": self.recipe}
+        names = ("data", "epochs", "budget", "image_size", "seed", "recipe")
+        return {name: getattr(self, name) for name in names}
 
 
 @app.command(rich_help_panel=STUDY_ROOM)
@@ -138,9 +139,10 @@ def ablate(
     from nas.driver.request import this_machine
     from nas.driver.studies import start
 
-    place = this_machine(question.device, backend=question.backend, **machines.place())
+    where = where_of(machines)
+    place = this_machine(question.device, backend=question.backend, **where.place())
     name, settings, asked = question.ask(arch, place)
-    executor = machines.choose(settings, place.device)
+    executor = where.choose(settings, place.device)
     opened = start(study or name, storage, settings, place)
     try:
         opened.compare(asked)
@@ -148,6 +150,13 @@ def ablate(
         opened.close()
         raise
     run_and_show(opened, storage, executor, plain=machines.plain)
+
+
+def where_of(machines: Machines) -> Where:
+    """Return where trials train, as `nas.api` has it."""
+    from nas.api import Where
+
+    return Where.of({k: v for k, v in vars(machines).items() if k != "plain"})
 
 
 def run_and_show(study: Study, storage: str, executor: Executor, *, plain: bool) -> None:

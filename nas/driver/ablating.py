@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 import backbones
 from backbones.config import BackboneConfig
+from backbones.image_size import ImageSize
 from backbones.mixers.controls import IdentityConfig
 from backbones.mixers.ssm import SSMConfig
 from backbones.orders.routes import RoutesOrder
@@ -68,7 +69,7 @@ def find_space(config: BackboneConfig, choice: str) -> SearchSpace:
     )
 
 
-def equal_budget(config: BackboneConfig, image_size: int) -> Budget:
+def equal_budget(config: BackboneConfig, image_size: ImageSize) -> Budget:
     """Return the budget of what a design costs: from 95 % of its FLOPs up to them."""
     mega = math.ceil(backbones.cost(config, image_size).flops / 1e6)
     return parse_budget([f"{mega}MFLOPs"])
@@ -82,7 +83,7 @@ def question(
     space: str | None = None,
     choice: str = "",
     budget: str | None = None,
-    image_size: int = 224,
+    image_size: ImageSize = 224,
     **training: Any,
 ) -> tuple[Settings, Choices]:
     """Return the settings of a study that only compares, and the point that is changed.
