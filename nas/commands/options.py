@@ -79,6 +79,12 @@ class Machines:
     trial_timeout: Annotated[
         float | None, typer.Option(min=1, help="End a trial after S seconds, as `timeout`.")
     ] = None
+    stall: Annotated[
+        float | None,
+        typer.Option(
+            min=1, help="End a trial that makes no batch for S seconds; default: by its own pace."
+        ),
+    ] = None
     patience: Annotated[
         int | None,
         typer.Option(

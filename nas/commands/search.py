@@ -133,15 +133,15 @@ def retry(
     study: str,
     *,
     classes: Annotated[
-        list[str] | None, typer.Option("--class", help="error, lost, timeout, oom or nan.")
+        list[str] | None, typer.Option("--class", help="error, stalled, lost, timeout, oom or nan.")
     ] = None,
     storage: StorageOption = DEFAULT_STORAGE,
 ) -> None:
-    """Put trials without a score back into the queue: errors and lost ones by default."""
+    """Put trials without a score back into the queue: error, stalled and lost by default."""
     from nas.driver.recovery import put_back
     from nas.report.text import invoked_as
 
-    number = put_back(study, storage, classes or ["error", "lost"])
+    number = put_back(study, storage, classes or ["error", "stalled", "lost"])
     print(f"{number} trials wait; train them with: {invoked_as()} resume {study}")
 
 

@@ -39,6 +39,7 @@ def attempt_of(
         backend=place.backend,
         checkpoint=checkpoint,
         timeout_s=place.trial_timeout_s,
+        stall_s=place.stall_s,
         costs=tuple(float(cost[o]) for o in settings.objectives[1:]),
         split=run.split,
     )

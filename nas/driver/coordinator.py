@@ -42,13 +42,13 @@ from nas.store import history, leases, runs
 from nas.store.leases import LEASE_S
 from nas.store.tables import Architecture, Run
 from nas.study.attempts import Attempt, Lease, Result, finite
-from nas.study.outcomes import Outcome
+from nas.study.outcomes import UNCLEAR, Outcome
 from nas.study.proposals import CANDIDATE, REPLAY
 from nas.study.recipe import Recipe
 
 # A driver whose first trials all fail stops: the mistake is not in the designs.
 ALL_FAILED = 3
-_FAILURES = frozenset((Outcome.ERROR, Outcome.OOM, Outcome.NAN, Outcome.TIMEOUT))
+_FAILURES = frozenset((*UNCLEAR, Outcome.OOM, Outcome.NAN, Outcome.TIMEOUT))
 DISK_POLL_S = 5.0
 
 
@@ -296,7 +296,7 @@ class Coordinator(Access):
         self.breaker.note(result)
         recovery.drop_checkpoint(attempt.checkpoint)
         if again:
-            if result.outcome is Outcome.ERROR and result.place is None:
+            if result.outcome in UNCLEAR and result.place is None:
                 self._erred.add(run.proposal)
             self.progress(TrialRequeued(attempt.trial, again))
             return

@@ -3,8 +3,9 @@
 The design's: no finite loss, no memory at half the batch, too slow for its time limit. An error
 is the place's when a small known design, the canary, fails there as well: the trial goes back and
 costs its design nothing, and a driver to which that happens BREAKER times in a row stops asking.
-An error where the canary trains is tried once more, elsewhere if anybody else is there to take
-it; the second one ends the design, unless it came from the same machine while others work.
+So it is with a training that stalls. An error where the canary trains is tried once more,
+elsewhere if anybody else is there to take it; the second one ends the design, unless it came from
+the same machine while others work.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from sqlalchemy.orm import Session
 from nas.driver.clock import Clock
 from nas.store.tables import Run
 from nas.study.attempts import CANARY, RUNNING, Result
-from nas.study.outcomes import Outcome
+from nas.study.outcomes import UNCLEAR
 
 BREAKER = 3
 _FIRST_PAUSE_S = 2.0
@@ -53,14 +54,14 @@ class Breaker:
 
 def goes_back(session: Session, run: Run, result: Result) -> bool:
     """Whether a run that has just ended is to be tried again as it is."""
-    if result.outcome is not Outcome.ERROR:
+    if result.outcome not in UNCLEAR:
         return False
     if result.place is not None:
         return True
     earlier = select(Run.node, Run.metrics).where(
         Run.study_id == run.study_id,
         Run.proposal == run.proposal,
-        Run.state == Outcome.ERROR.value,
+        Run.state.in_([outcome.value for outcome in UNCLEAR]),
         Run.id != run.id,
     )
     before = [node for node, metrics in session.execute(earlier) if (metrics or {}).get(CANARY)]

@@ -23,7 +23,7 @@ from nas.store.runs import MAX_ATTEMPTS
 from nas.store.session import opened
 from nas.store.tables import Run
 from nas.study.attempts import Lease
-from nas.study.outcomes import Outcome
+from nas.study.outcomes import UNCLEAR, Outcome
 
 
 def reconcile(driver: Access) -> Recovered:
@@ -59,17 +59,26 @@ def abandon(driver: Access, lease: Lease, reason: str) -> None:
 
 def offer_retry(driver: Access) -> None:
     """Say so when trials have ended that another place might train."""
-    states = [str(outcome) for outcome in (Outcome.ERROR, Outcome.LOST)]
+    states = [str(outcome) for outcome in (*UNCLEAR, Outcome.LOST)]
     number = driver.store.read(lambda s: runs.count_states(s, driver.study_id, states))
     if number:
         trials = f"{number} trial{'s' * (number > 1)}"
         driver.progress(
-            Notice(f"{trials} ended as error or lost; `retry {driver.name}` puts them back")
+            Notice(
+                f"{trials} ended as error, stalled or lost; `retry {driver.name}` puts them back"
+            )
         )
 
 
 # Ends without a score, which may be those of another place or another time.
-PUT_BACK = (Outcome.ERROR, Outcome.LOST, Outcome.TIMEOUT, Outcome.OOM, Outcome.NAN)
+PUT_BACK = (
+    Outcome.ERROR,
+    Outcome.STALLED,
+    Outcome.LOST,
+    Outcome.TIMEOUT,
+    Outcome.OOM,
+    Outcome.NAN,
+)
 
 
 def put_back(name: str, storage: str, classes: Sequence[str]) -> int:

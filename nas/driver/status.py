@@ -16,7 +16,7 @@ from nas.store.queries import COMPLETE, counts
 from nas.store.session import opened
 from nas.store.tables import Epoch, Run, Study
 from nas.study.attempts import CANARY, ENDED, RUNNING, WAITING
-from nas.study.outcomes import Outcome
+from nas.study.outcomes import UNCLEAR, Outcome
 from nas.study.proposals import CANDIDATE, REPLAY
 
 # Ended runs among which the last of every machine is looked for.
@@ -140,7 +140,7 @@ def _failing(session: Session, study: Study, now: float) -> list[dict[str, Any]]
     return [
         {"node": row.node, "error": row.error, "ago_s": now - row.finished_at}
         for row in sorted(last.values(), key=lambda row: -row.finished_at)
-        if row.state == Outcome.ERROR.value and (row.metrics or {}).get(CANARY) is False
+        if row.state in {o.value for o in UNCLEAR} and (row.metrics or {}).get(CANARY) is False
     ]
 
 

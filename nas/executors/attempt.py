@@ -15,7 +15,6 @@ import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,7 +22,7 @@ from nas.driver.disk import shortage
 from nas.errors import StudyError
 from nas.executors.canary import trouble_with_canary
 from nas.study.attempts import CANARY, Attempt, Result
-from nas.study.outcomes import Outcome, Stop, classify
+from nas.study.outcomes import UNCLEAR, Outcome, Stop, classify
 from nas.training.environment import environment
 
 if TYPE_CHECKING:
@@ -59,7 +58,8 @@ class Brake:
 
     at_epoch: stop after the epoch that is under way. at_once: stop at the next update.
     pruned: end here, because the design has fallen behind; set while an epoch is reported.
-    batches: how often a training has asked, which it does before each update.
+    batches: how often a training has asked, which it does before each update. training: whether
+    it should be asking now; not while an epoch is reported.
     """
 
     at_epoch: bool = False
@@ -67,6 +67,7 @@ class Brake:
     deadline: float | None = None
     timed_out: bool = False
     batches: int = 0
+    training: bool = False
     pruned: bool = False
     history: list[EpochMetrics] = field(default_factory=list)
 
@@ -100,11 +101,13 @@ def carry_out(
 
     def after_epoch(metrics: EpochMetrics) -> None:
         brake.history.append(metrics)
+        brake.training = False
         try:
             report(metrics)
         except Exception as error:
             own_trouble.append(error)
             raise
+        brake.training = True
         if metrics.epoch == metrics.epochs:
             return
         if brake.pruned:
@@ -112,6 +115,7 @@ def carry_out(
         if brake.at_epoch or brake.should_stop():
             raise Stop("asked to stop")
 
+    brake.training = True
     try:
         result = _complete(
             attempt, *_train_patiently(attempt, after_epoch, brake, proxy, own_trouble)
@@ -120,19 +124,34 @@ def carry_out(
         if own_trouble:
             raise own_trouble[0] from None
         result = _ended(attempt, brake, error)
-    if result.outcome is Outcome.ERROR:
+    finally:
+        brake.training = False
+    if result.outcome in UNCLEAR:
         free_memory()
-        place = trouble_with_canary(attempt, partial(_briefly, proxy=proxy))
+        place = _trouble_here(attempt, brake, proxy)
         result = replace(
             result, place=place, metrics={**(result.metrics or {}), CANARY: place is None}
         )
     return replace(result, environment=environment())
 
 
-def _briefly(attempt: Attempt, should_stop: Callable[[], bool], proxy: Proxy | None) -> None:
-    brake = Brake()
-    brake.should_stop = should_stop  # type: ignore[method-assign]
-    _train(attempt, lambda _: None, brake, proxy)
+def _trouble_here(attempt: Attempt, brake: Brake, proxy: Proxy | None) -> str | None:
+    """Return of what a known design fails here; whoever watches the brake ends one that hangs."""
+
+    def train(attempt: Attempt, should_stop: Callable[[], bool]) -> None:
+        def asked() -> bool:
+            brake.batches += 1
+            return should_stop()
+
+        own = Brake()
+        own.should_stop = asked  # type: ignore[method-assign]
+        _train(attempt, lambda _: None, own, proxy)
+
+    brake.batches, brake.training = brake.batches + 1, True
+    try:
+        return trouble_with_canary(attempt, train)
+    finally:
+        brake.training = False
 
 
 def _train_patiently(

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import gc
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from kernels.errors import ScanNASError
 from nas.driver.access import Done, Wait
 from nas.driver.coordinator import Coordinator
 from nas.driver.progress import Notice, Waiting
 from nas.executors.attempt import Brake, Interrupted, Proxy, carry_out, free_memory
-from nas.store.leases import RENEW_EVERY_S
+from nas.executors.watch import Watch
 from nas.study.attempts import Attempt, LeaseLost
 
 if TYPE_CHECKING:
@@ -65,7 +63,7 @@ class InlineExecutor:
         stopping = self.brake.at_epoch
         self.brake = Brake(at_epoch=stopping)
         try:
-            with _Renewal(coordinator, attempt, self.brake) as renewal:
+            with Watch(coordinator, attempt, self.brake) as watch:
                 result = carry_out(
                     attempt, self._reporter(coordinator, attempt), self.brake, self.proxy
                 )
@@ -73,12 +71,12 @@ class InlineExecutor:
         except LeaseLost as error:
             coordinator.progress(Notice(f"trial {attempt.trial}: {error}"))
         except Interrupted as error:
-            if renewal.trouble is None:
+            if watch.trouble is None:
                 coordinator.release(attempt, str(error))
-            elif isinstance(renewal.trouble, LeaseLost):
-                coordinator.progress(Notice(f"trial {attempt.trial}: {renewal.trouble}"))
+            elif isinstance(watch.trouble, LeaseLost):
+                coordinator.progress(Notice(f"trial {attempt.trial}: {watch.trouble}"))
             else:
-                raise renewal.trouble from None
+                raise watch.trouble from None
         except KeyboardInterrupt:
             with suppress(LeaseLost):  # it had just ended
                 coordinator.release(attempt, "stopped at once")
@@ -95,33 +93,3 @@ class InlineExecutor:
             brake.pruned = coordinator.epoch(attempt, metrics)
 
         return report
-
-
-class _Renewal(threading.Thread):
-    """Renews a lease until the block ends; pulls the brake when that fails."""
-
-    def __init__(self, coordinator: Coordinator, attempt: Attempt, brake: Brake) -> None:
-        super().__init__(name=f"lease-{attempt.trial}", daemon=True)
-        self.coordinator, self.attempt, self.brake = coordinator, attempt, brake
-        self.trouble: ScanNASError | None = None
-        self._over = threading.Event()
-
-    def __enter__(self) -> _Renewal:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self.join()
-
-    def run(self) -> None:
-        """Renew every RENEW_EVERY_S."""
-        seen = 0
-        while not self._over.wait(RENEW_EVERY_S):
-            moved, seen = self.brake.batches > seen, self.brake.batches
-            try:
-                self.coordinator.renew(self.attempt, seen if moved else None)
-            except ScanNASError as error:
-                self.trouble = error
-                self.brake.at_once = "the lease could not be renewed"
-                return

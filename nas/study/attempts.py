@@ -69,6 +69,8 @@ class Attempt:
 
     config, recipe: plain data of BackboneConfig and Recipe; the recipe's batch is cut already.
     checkpoint: folder for the state after each epoch. timeout_s: wall time of this attempt.
+    stall_s: how long it may make no batch; by its own pace where None. avoid: machines where a
+    known design fails, which hand it back.
     costs: values of the objectives beside the score, in their order. split: the data scored.
     """
 
@@ -88,6 +90,8 @@ class Attempt:
     backend: str
     checkpoint: str | None
     timeout_s: float | None = None
+    stall_s: float | None = None
+    avoid: tuple[str, ...] = ()
     costs: tuple[float, ...] = ()
     split: str = "val"
 

@@ -15,8 +15,9 @@ class Outcome(str, Enum):
     """The class of a finished run; the value is what the database stores.
 
     complete: a score. pruned: stopped on purpose at an epoch boundary. oom: out of memory (host
-    or device). nan: the loss was no longer finite. timeout: over its time limit. lost: its owner
-    vanished without a result. error: anything else, kept with its traceback.
+    or device). nan: the loss was no longer finite. timeout: over its time limit. stalled: it made
+    no batch any more. lost: its owner vanished without a result. error: anything else, kept with
+    its traceback.
     """
 
     COMPLETE = "complete"
@@ -24,6 +25,7 @@ class Outcome(str, Enum):
     OOM = "oom"
     NAN = "nan"
     TIMEOUT = "timeout"
+    STALLED = "stalled"
     LOST = "lost"
     ERROR = "error"
 
@@ -35,6 +37,10 @@ class NanLoss(ScanNASError):
     """The training loss is no longer finite; names the epoch and step."""
 
 
+class Stalled(Exception):
+    """A training that makes no batch any more is interrupted; says for how long it made none."""
+
+
 class Stop(Exception):
     """Asks a run to end, from `report` (at an epoch's end) or through `should_stop`.
 
@@ -43,6 +49,9 @@ class Stop(Exception):
     given a directory for one.
     """
 
+
+# Ends that may be the design's or the place's: a canary says which.
+UNCLEAR = frozenset((Outcome.ERROR, Outcome.STALLED))
 
 # What torch, its allocators and the C++ runtime say when memory runs out without a class for it.
 # The CUDA libraries ask for their workspaces themselves and report the refusal as a plain error.
@@ -76,6 +85,8 @@ def classify(exc: BaseException) -> Outcome:
 def _classify_one(exc: BaseException) -> Outcome:
     if isinstance(exc, Stop):
         return Outcome.PRUNED
+    if isinstance(exc, Stalled):
+        return Outcome.STALLED
     if isinstance(exc, NanLoss):
         return Outcome.NAN
     if isinstance(exc, TimeoutError):

@@ -24,9 +24,10 @@ class Place(BaseModel):
 
     device: where proxies train. backend: of the scans, as asked for. data_dir: where a timm data
     set lies; the recipe's own unless stated. timeout_s: no trial starts later than that after
-    the driver's start. trial_timeout_s: of one trial. patience: the search is over when so many
-    candidates in a row have moved its best score by no more than noise does. checkpoints: folder
-    for them, one that all machines share on a cluster; beside the database unless stated.
+    the driver's start. trial_timeout_s: of one trial. stall_s: how long a training may make no
+    batch; by its own pace unless stated. patience: the search is over when so many candidates in a
+    row have moved its best score by no more than noise does. checkpoints: folder for them, one
+    that all machines share on a cluster; beside the database unless stated.
     max_checkpoint_gb: what they may take together; a trial beyond it keeps none.
     """
 
@@ -37,6 +38,7 @@ class Place(BaseModel):
     data_dir: str | None = None
     timeout_s: PositiveFloat | None = None
     trial_timeout_s: PositiveFloat | None = None
+    stall_s: PositiveFloat | None = None
     patience: PositiveInt | None = None
     checkpoints: Path | None = None
     max_checkpoint_gb: NonNegativeFloat | None = None

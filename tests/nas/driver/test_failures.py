@@ -13,7 +13,7 @@ from nas.driver.recovery import put_back
 from nas.driver.running import run
 from nas.driver.status import status
 from nas.errors import StudyError
-from nas.executors.attempt import _briefly
+from nas.executors.attempt import Brake, _train
 from nas.executors.canary import _DESIGN, trouble_with_canary
 from nas.executors.inline import InlineExecutor
 from nas.store.tables import Run
@@ -89,7 +89,9 @@ def test_known_design_trains_here():
 
     def train(attempt, should_stop):
         asked.append(attempt.config)
-        _briefly(attempt, should_stop, None)
+        brake = Brake()
+        brake.should_stop = should_stop
+        _train(attempt, lambda _: None, brake, None)
 
     asked = []
     assert trouble_with_canary(attempt, train) is None
@@ -191,7 +193,7 @@ def test_ended_trials_are_put_back_on_request(url, clock):
     storage = study.store.url.render_as_string(hide_password=False)
     trials = optuna.load_study(study_name="s", storage=storage).get_trials()
     assert [t.value for t in trials] == [r.score for r in rows(study) if r.newest]
-    with pytest.raises(StudyError, match="class 'bad' is not one of error, lost"):
+    with pytest.raises(StudyError, match="class 'bad' is not one of error, stalled, lost"):
         put_back("s", url, ["bad"])
     study.close()
 
@@ -259,5 +261,5 @@ def test_continuing_offers_to_put_failures_back(url, clock):
     events = []
     run(study, InlineExecutor(FakeProxy()), events.append)
     said = [e.text for e in events if isinstance(e, Notice)]
-    assert said and "ended as error or lost; `retry s` puts them back" in said[0]
+    assert said and "ended as error, stalled or lost; `retry s` puts them back" in said[0]
     study.close()
