@@ -17,6 +17,7 @@ def attempt_of(
     *,
     lease: Lease,
     checkpoint: str | None = None,
+    avoid: tuple[str, ...] = (),
 ) -> Attempt:
     """Return the attempt that a numbered run stands for, under a lease."""
     assert run.trial_number is not None
@@ -40,6 +41,7 @@ def attempt_of(
         checkpoint=checkpoint,
         timeout_s=place.trial_timeout_s,
         stall_s=place.stall_s,
+        avoid=avoid,
         costs=tuple(float(cost[o]) for o in settings.objectives[1:]),
         split=run.split,
     )

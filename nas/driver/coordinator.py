@@ -191,6 +191,7 @@ class Coordinator(Access):
             self.place,
             lease=lease,
             checkpoint=self._allowed(self.checkpoint(run.fingerprint, run.proposal, run.halvings)),
+            avoid=self.breaker.broken,
         )
         self.progress(
             TrialStarted(

@@ -10,6 +10,8 @@ the same machine while others work.
 
 from __future__ import annotations
 
+from collections import Counter
+
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -23,28 +25,41 @@ _FIRST_PAUSE_S = 2.0
 
 
 class Breaker:
-    """Counts how often in a row the place of a driver has failed."""
+    """Counts how often in a row each machine of a driver has failed.
+
+    places: how many machines there are. One that has failed BREAKER times is left out; when all
+    are, the driver stops.
+    """
 
     def __init__(self, clock: Clock) -> None:
-        self._clock, self._failures, self._until = clock, 0, 0.0
+        self._clock, self._until = clock, 0.0
+        self._failures: Counter[str] = Counter()
+        self.places = 1
         self.reason = ""
 
     def note(self, result: Result) -> None:
         """Take in how a training ended."""
-        if result.place is None:
-            self._failures = 0
-            return
-        self._failures += 1
-        self._until = self._clock.now() + _FIRST_PAUSE_S * 2 ** (self._failures - 1)
         where = (result.environment or {}).get("host", "this machine")
+        if result.place is None:
+            self._failures.pop(where, None)
+            return
+        self._failures[where] += 1
+        if len(self._failures) >= self.places:  # no other machine is known to be well
+            pause_s = _FIRST_PAUSE_S * 2 ** (self._failures[where] - 1)
+            self._until = self._clock.now() + pause_s
         self.reason = f"a known design fails on {where} as well: {result.place}"
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """The machines that are left out."""
+        return tuple(sorted(host for host, n in self._failures.items() if n >= BREAKER))
 
     @property
     def tripped(self) -> str | None:
         """Why this driver stops; None while it goes on."""
-        if self._failures < BREAKER:
+        if len(self.broken) < self.places:
             return None
-        return f"{self._failures} trials in a row failed, and {self.reason}"
+        return f"{sum(self._failures.values())} trials in a row failed, and {self.reason}"
 
     @property
     def pause_s(self) -> float:

@@ -128,14 +128,14 @@ def carry_out(
         brake.training = False
     if result.outcome in UNCLEAR:
         free_memory()
-        place = _trouble_here(attempt, brake, proxy)
+        place = trouble_here(attempt, brake, proxy)
         result = replace(
             result, place=place, metrics={**(result.metrics or {}), CANARY: place is None}
         )
     return replace(result, environment=environment())
 
 
-def _trouble_here(attempt: Attempt, brake: Brake, proxy: Proxy | None) -> str | None:
+def trouble_here(attempt: Attempt, brake: Brake, proxy: Proxy | None) -> str | None:
     """Return of what a known design fails here; whoever watches the brake ends one that hangs."""
 
     def train(attempt: Attempt, should_stop: Callable[[], bool]) -> None:

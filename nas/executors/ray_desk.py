@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from kernels.errors import ScanNASError
@@ -12,28 +14,66 @@ from nas.driver.access import Done, Wait
 from nas.driver.coordinator import Coordinator
 from nas.driver.progress import Notice, Waiting
 from nas.executors.attempt import pruned
-from nas.executors.wire import FINAL, metrics_from, result_from
+from nas.executors.deaths import Death, death_of
+from nas.executors.pace import Pace
+from nas.executors.wire import FINAL, PROGRESS, REFUSED, WHERE, metrics_from, result_from
 from nas.store.leases import RENEW_EVERY_S
-from nas.study.attempts import Attempt, LeaseLost
+from nas.study.attempts import CANARY, Attempt, LeaseLost, Result
+from nas.study.outcomes import UNCLEAR, Outcome
 
 # A trial that Ray has not placed by then, while nothing else of ours runs, is worth a word.
 STARVED_S = 50.0
+
+
+@dataclass
+class _Watched:
+    """A trial that trains. signs: of life. where: host, node and the kernel's count at its start.
+
+    stalled: why its worker was killed.
+    """
+
+    pace: Pace
+    signs: int = 0
+    where: dict[str, Any] | None = None
+    stalled: str | None = None
+
+
+class Autopsy:
+    """Looks at a machine where a worker has died; without Ray there is nothing to see."""
+
+    def kernel_killed(self, where: dict[str, Any]) -> bool:
+        """Whether the kernel has killed anything there for lack of memory since the start."""
+        return False
+
+    def trouble(self, where: dict[str, Any], attempt: Attempt) -> str | None:
+        """Return of what a known design fails there; None where it trains."""
+        return None
 
 
 class Desk:
     """Hands out attempts and takes reports. Used by Tune's loop, and by the renewal thread.
 
     wish: what a trial asks Ray for, in words. stopping: whether trials end at their next epoch.
+    autopsy: looks at a machine where a worker has died.
     """
 
-    def __init__(self, coordinator: Coordinator, wish: str, stopping: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        wish: str,
+        stopping: Callable[[], bool],
+        autopsy: Autopsy | None = None,
+    ) -> None:
         self.coordinator, self.wish, self.stopping = coordinator, wish, stopping
+        self.autopsy = autopsy or Autopsy()
         self.attempts: dict[str, Attempt] = {}
         self._idle_since: float | None = None
         self.done: Done | None = None
         self.trouble: ScanNASError | None = None
         self._said: str | None = None
-        self._begun: set[str] = set()
+        self._begun: dict[str, Callable[[], None]] = {}
+        self._watched: dict[str, _Watched] = {}
+        self._deaths: dict[str, Exception | None] = {}
         self._starved = False
         self._ask_again = 0.0
 
@@ -62,14 +102,39 @@ class Desk:
         self.attempts[trial_id] = work
         return work
 
-    def began(self, trial_id: str) -> None:
-        """Take down that a trial has got its resources."""
-        self._begun.add(trial_id)
+    def began(self, trial_id: str, kill: Callable[[], None] = lambda: None) -> None:
+        """Take down that a trial has got its resources. kill: ends its worker from outside."""
+        self._begun[trial_id] = kill
+        attempt = self.attempts.get(trial_id)
+        if attempt is not None:
+            self._watched[trial_id] = _Watched(
+                Pace(attempt.stall_s, RENEW_EVERY_S, time.monotonic())
+            )
+
+    @property
+    def look_every_s(self) -> float:
+        """How often `watch_pace` wants to be called."""
+        stall_s = self.coordinator.place.stall_s
+        return RENEW_EVERY_S if stall_s is None else min(RENEW_EVERY_S, stall_s / 4)
+
+    def watch_pace(self) -> None:
+        """Kill the workers of trials that make no batch any more."""
+        for trial_id, watched in list(self._watched.items()):
+            if trial_id not in self.attempts:
+                self._watched.pop(trial_id, None)
+            elif watched.stalled is None:
+                watched.stalled = watched.pace.look(watched.signs, time.monotonic())
+                if watched.stalled is not None:
+                    self._begun[trial_id]()
+
+    def died(self, trial_id: str, error: Exception | None) -> None:
+        """Take down what Ray says of a worker's death."""
+        self._deaths[trial_id] = error
 
     def watch_queue(self) -> None:
         """Say so when trials have waited for resources for a minute while none of ours runs."""
         held = list(self.attempts)  # a copy: Tune's thread hands out meanwhile
-        if not held or not self._begun.isdisjoint(held):
+        if not held or not self._begun.keys().isdisjoint(held):
             self._idle_since = None
             if self._starved:
                 self._starved = False
@@ -92,7 +157,20 @@ class Desk:
         attempt = self.attempts.get(trial_id)
         if attempt is None:
             return False
+        watched = self._watched.get(trial_id)
+        if watched is not None:
+            watched.signs += 1
         try:
+            if REFUSED in report:
+                self.attempts.pop(trial_id)
+                reason = f"a known design fails on {report[REFUSED]}; others take the trial"
+                self.coordinator.release(attempt, reason)
+                return True
+            if PROGRESS in report:
+                if watched is not None:
+                    watched.where = report.get(WHERE, watched.where)
+                self.coordinator.renew(attempt, report[PROGRESS])
+                return True
             if FINAL in report:
                 self.attempts.pop(trial_id)
                 self.coordinator.finish(attempt, result_from(report[FINAL]))
@@ -113,14 +191,45 @@ class Desk:
 
     def ended(self, trial_id: str, failed: bool) -> None:
         """Take the end of a trial; one without a result was stopped, or its worker died."""
-        attempt = self.attempts.pop(trial_id, None)
+        attempt = self.attempts.get(trial_id)
+        error, watched = self._deaths.pop(trial_id, None), self._watched.pop(trial_id, None)
         if attempt is None:
             return
-        with suppress(LeaseLost):
+        try:
             if failed:
-                self.coordinator.abandon(attempt, "its worker process died")
+                self._bury(attempt, error, watched)
             else:
                 self.coordinator.release(attempt, "stopped")
+        except LeaseLost:
+            pass
+        finally:
+            self.attempts.pop(trial_id, None)  # renewed until here
+
+    def _bury(self, attempt: Attempt, error: Exception | None, watched: _Watched | None) -> None:
+        """Write down a trial whose worker died, by what is known of the death."""
+        where = None if watched is None else watched.where
+        killed = where is not None and self.autopsy.kernel_killed(where)
+        death = death_of(error, attempt.checkpoint, killed)
+        if watched is not None and watched.stalled is not None:
+            death = Death(f"{watched.stalled}; its worker was killed", Outcome.STALLED)
+        if death.preempted:
+            self.coordinator.release(attempt, death.reason)
+        elif death.outcome is None:
+            self.coordinator.abandon(attempt, death.reason)
+        else:
+            place = None
+            if death.outcome in UNCLEAR and where is not None:
+                place = self.autopsy.trouble(where, attempt)
+            result = Result(
+                death.outcome,
+                objectives=(0.0, *attempt.costs),
+                metrics={CANARY: place is None} if death.outcome in UNCLEAR else None,
+                error=death.reason,
+                traceback=death.traceback,
+                environment=None if where is None else {"host": where["host"]},
+                place=place,
+            )
+            self.coordinator.finish(attempt, result)
 
     def release_all(self) -> None:
         """Give back what is unfinished."""
@@ -135,7 +244,12 @@ def renewal(desk: Desk) -> Iterator[None]:
     over = threading.Event()
 
     def renew() -> None:
-        while not over.wait(RENEW_EVERY_S):
+        renewed = time.monotonic()
+        while not over.wait(desk.look_every_s):
+            desk.watch_pace()
+            if time.monotonic() - renewed < RENEW_EVERY_S:
+                continue
+            renewed = time.monotonic()
             desk.watch_queue()
             for trial_id, attempt in list(desk.attempts.items()):
                 try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -20,13 +21,19 @@ class StartBell(tune.Callback):  # type: ignore[misc]
         self.desk: Desk | None = desk
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Take down that a trial has begun."""
+        """Take down that a trial has begun, and how its worker is killed."""
         if self.desk is not None:
-            self.desk.began(trial.trial_id)
+            self.desk.began(trial.trial_id, lambda: _kill(trial))
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the open database behind."""
         return {"desk": None}
+
+
+def _kill(trial: Any) -> None:
+    actor = trial.temporary_state.ray_actor
+    if actor is not None:
+        ray.kill(actor)
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]
@@ -74,6 +81,11 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
         assert self.desk is not None
         goes_on = self.desk.epoch(trial.trial_id, result)
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Learn why a worker died, before the searcher hears that it did."""
+        if self.desk is not None:
+            self.desk.died(trial.trial_id, trial.get_pickled_error())
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the open database behind."""

@@ -87,7 +87,8 @@ class RayExecutor:
             self._check_resources(ray)
             if self.address is not None:
                 _check_shared(ray, coordinator.checkpoints)
-            desk = self.desk(coordinator)
+            desk = self.desk(coordinator, ray)
+            coordinator.breaker.places = len(_hosts(ray))
             try:
                 with renewal(desk):
                     self._tune(desk)
@@ -97,10 +98,16 @@ class RayExecutor:
                 raise desk.trouble
             return desk.done or Done("Ray Tune has ended early", complete=False)
 
-    def desk(self, coordinator: Coordinator) -> Desk:
-        """Return the desk at which Tune meets a coordinator."""
+    def desk(self, coordinator: Coordinator, ray: Any = None) -> Desk:
+        """Return the desk at which Tune meets a coordinator. ray: on which it trains, if any."""
         wish = f"{self.cpus_per_trial:g} CPUs, {self.gpus_per_trial:g} GPUs"
-        return Desk(coordinator, wish, lambda: self.stopping)
+        autopsy = None
+        if ray is not None:
+            from nas.executors.ray_autopsy import RayAutopsy
+
+            resources = {"num_cpus": self.cpus_per_trial, "num_gpus": self.gpus_per_trial}
+            autopsy = RayAutopsy(ray, resources, self.proxy)
+        return Desk(coordinator, wish, lambda: self.stopping, autopsy)
 
     def knock(self) -> None:
         """Raise StudyError when nobody listens at host:port; Ray itself would try for minutes."""
@@ -198,6 +205,10 @@ class RayExecutor:
                     f"a trial wants {wanted:g} {kind}, but no node has more than {largest:g}; "
                     f"lower --{kind.lower()}s-per-trial or add nodes"
                 )
+
+
+def _hosts(ray: Any) -> set[str]:
+    return {node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
 
 
 def _check_shared(ray: Any, folder: Path) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 from nas.study.attempts import Attempt, Lease, Result, finite
 from nas.study.outcomes import Outcome
 
-FINAL = "final"
+# What a worker reports beside epochs: its result; how many batches it has made; where it is; that
+# it hands its attempt back.
+FINAL, PROGRESS, WHERE, REFUSED = "final", "progress", "where", "refused"
 
 
 def attempt_to(attempt: Attempt) -> dict[str, Any]:
@@ -19,7 +21,14 @@ def attempt_to(attempt: Attempt) -> dict[str, Any]:
 
 def attempt_from(data: dict[str, Any]) -> Attempt:
     """Return the attempt that `attempt_to` gave `data` for."""
-    return Attempt(**{**data, "lease": Lease(**data["lease"]), "costs": tuple(data["costs"])})
+    return Attempt(
+        **{
+            **data,
+            "lease": Lease(**data["lease"]),
+            "costs": tuple(data["costs"]),
+            "avoid": tuple(data["avoid"]),
+        }
+    )
 
 
 def result_to(result: Result) -> str:

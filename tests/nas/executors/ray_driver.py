@@ -8,6 +8,7 @@ Options: seconds (of an epoch), workers, gpus_per_trial, die_after (epochs until
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import resource
@@ -37,7 +38,11 @@ class Failing(FakeProxy):
     outcomes: ClassVar[dict[str, str]] = {}
 
     def __call__(self, config, recipe, **options):
-        wanted = self.outcomes[config.fingerprint()]
+        wanted = self.outcomes.get(config.fingerprint())
+        if wanted == "segfault":
+            ctypes.string_at(0)
+        if wanted == "hang":  # with the interpreter's lock held, deaf to signals
+            ctypes.PyDLL(None).sleep(10_000)
         errors = {"oom": MemoryError("no room"), "nan": NanLoss("nan")}
         self.raises = lambda *_: errors.get(wanted)
         return super().__call__(config, recipe, **options)

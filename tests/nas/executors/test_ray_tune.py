@@ -2,14 +2,9 @@
 
 import json
 import os
-import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
 from doubles import CONDITIONAL, EPOCHS, FakeProxy, driver, new_study, settings
@@ -30,7 +25,6 @@ from nas.study.attempts import Result
 from nas.study.outcomes import Outcome
 from nas.study.recipe import Recipe
 
-DRIVER = Path(__file__).with_name("ray_driver.py")
 LONGEST_S = 280
 
 
@@ -163,46 +157,6 @@ def test_options_without_sense_are_refused(call, says):
 
 
 # --- with Ray ----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def namespace():
-    """A command prefix that runs a program where nothing but loopback can be bound."""
-    prefix = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
-    if shutil.which("unshare") is None or subprocess.run([*prefix, "true"]).returncode != 0:
-        pytest.skip("no network namespaces for this user; Ray would bind the machine's address")
-    return prefix
-
-
-@pytest.fixture
-def start(namespace, tmp_path):
-    """A function that starts a driver; whatever it started is gone when the test is."""
-    import psutil
-
-    begun = []
-
-    def start(url, trials, **options):
-        home = tmp_path / "home"
-        home.mkdir(exist_ok=True)
-        process = subprocess.Popen(
-            [*namespace, sys.executable, str(DRIVER), url, "s", str(trials), str(tmp_path / "log")]
-            + [f"{key}={value}" for key, value in options.items()],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "HOME": str(home)},
-        )
-        begun.append(process)
-        return process
-
-    yield start
-    for process in begun:
-        if process.poll() is None:
-            family = psutil.Process(process.pid).children(recursive=True)
-            for member in (*family, process):
-                with suppress(psutil.Error):
-                    member.kill()
-        process.communicate()
 
 
 def end(process):

@@ -1,0 +1,205 @@
+"""How a worker died decides what becomes of its trial: by Ray's word, the kernel's, its own."""
+
+import json
+from collections import Counter
+
+import pytest
+from doubles import driver, new_study, settings
+from sqlalchemy import select
+
+from nas.driver.clock import SystemClock
+from nas.executors.deaths import death_of, fault_log, last_word, oom_kills
+from nas.executors.ray_desk import Autopsy, Desk
+from nas.executors.wire import FINAL, PROGRESS, REFUSED, WHERE, result_to
+from nas.store.tables import Run
+from nas.study.attempts import CANARY, Result
+from nas.study.outcomes import Outcome
+from nas.study.recipe import Recipe
+
+LONGEST_S = 240
+HERE = {PROGRESS: 0, WHERE: {"host": "h", "node": "n", "oom_kills": 3}}
+
+
+def rows(study):
+    return study.store.read(lambda s: list(s.scalars(select(Run).order_by(Run.proposal, Run.id))))
+
+
+class Found(Autopsy):
+    """An autopsy with a given result."""
+
+    def __init__(self, killed=False, trouble=None):
+        self.answers = killed, trouble
+
+    def kernel_killed(self, where):
+        assert where["oom_kills"] == 3
+        return self.answers[0]
+
+    def trouble(self, where, attempt):
+        return self.answers[1]
+
+
+@pytest.fixture
+def dies(sqlite_url, clock, tmp_path):
+    """A function: a worker trains, then dies; gives the rows and the breaker."""
+
+    def dies(error=None, found=None, word=None):
+        study = new_study(sqlite_url, settings(trials=1), clock=clock, checkpoints=tmp_path / "c")
+        work = driver(study)
+        desk = Desk(work, "", lambda: False, found or Found())
+        attempt = desk.hand_out("a")
+        desk.began("a")
+        assert desk.epoch("a", dict(HERE))
+        if word is not None:
+            path = fault_log(attempt.checkpoint)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(word)
+        desk.died("a", error)
+        desk.ended("a", failed=True)
+        assert not desk.attempts
+        made = rows(study)
+        work.close()
+        study.close()
+        return made, work.breaker
+
+    return dies
+
+
+class OutOfMemoryError(Exception):
+    """By its name Ray's."""
+
+
+class Preempted(Exception):
+    preempted = True
+
+
+def test_death_for_lack_of_memory_halves_the_batch(dies):
+    (gone, again), _ = dies(OutOfMemoryError("Task was killed\nsecond line"))
+    assert (gone.state, again.state, again.halvings) == ("oom", "waiting", 1)
+    assert gone.error == "Ray ended its worker process for lack of memory: Task was killed"
+
+
+def test_death_by_the_kernel_halves_the_batch(dies):
+    (gone, again), _ = dies(found=Found(killed=True))
+    assert (gone.state, again.halvings) == ("oom", 1)
+    assert gone.error == "the kernel killed its worker process for lack of memory"
+
+
+def test_preemption_costs_no_attempt(dies):
+    (back,), _ = dies(Preempted("drained"))
+    assert (back.state, back.attempt) == ("waiting", 1)
+
+
+def test_segfault_is_an_error_and_the_canary_says_whose(dies):
+    word = "Fatal Python error: Segmentation fault\n\nThread 0x1:\n  File x in train\n"
+    (gone, again), breaker = dies(word=word)
+    assert (gone.state, again.state, gone.metrics) == ("error", "waiting", {CANARY: True})
+    assert gone.error == "its worker process died: Segmentation fault" and "train" in gone.traceback
+    assert gone.node == "h" and breaker.pause_s == 0
+
+
+def test_segfault_where_a_known_design_dies_as_well_is_the_places(dies):
+    (gone, _), breaker = dies(found=Found(trouble="WorkerCrashedError: x"), word="Fatal: y\n")
+    assert gone.metrics == {CANARY: False} and breaker.pause_s > 0
+    assert "a known design fails on h as well: WorkerCrashedError: x" in breaker.reason
+
+
+def test_death_without_a_word_is_a_loss(dies):
+    (gone, again), _ = dies()
+    assert (gone.state, again.attempt) == ("lost", 2)
+
+
+def test_fault_log_is_gone_when_nothing_happened(tmp_path):
+    with last_word(str(tmp_path / "x" / "y")):
+        assert fault_log(str(tmp_path / "x" / "y")).exists()
+    assert list((tmp_path / "x").iterdir()) == []
+    assert death_of(None, str(tmp_path / "x" / "y"), False).outcome is None
+
+
+def test_kernel_counts_are_read_where_there_are_any(tmp_path):
+    counters = (tmp_path / "a", tmp_path / "b", tmp_path / "none")
+    counters[0].write_text("low 0\noom_kill 2\noom_group_kill 9\n")
+    counters[1].write_text("nr_free_pages 1\noom_kill 40\n")
+    assert oom_kills(counters) == 42
+    assert oom_kills() >= 0
+
+
+def test_broken_node_is_left_out_and_hands_back_what_it_gets(sqlite_url, clock):
+    """One of two machines fails three times in a row: the other one trains the study."""
+    study = new_study(sqlite_url, settings(trials=3), clock=clock)
+    work = driver(study)
+    work.breaker.places = 2
+    desk = Desk(work, "", lambda: False)
+    bad = Result(Outcome.ERROR, error="x", place="no device", environment={"host": "bad"})
+    good = Result(Outcome.COMPLETE, score=0.5, objectives=(0.5,), environment={"host": "good"})
+    for n in range(3):
+        desk.hand_out(f"bad{n}")
+        desk.epoch(f"bad{n}", {FINAL: result_to(bad)})
+    attempt = desk.hand_out("x")
+    assert attempt.avoid == ("bad",) and work.breaker.tripped is None
+    assert desk.epoch("x", {REFUSED: "bad"})
+    desk.ended("x", failed=False)
+    for n in range(3):
+        attempt = desk.hand_out(f"good{n}")
+        desk.epoch(f"good{n}", {FINAL: result_to(good)})
+    assert desk.hand_out("end").complete
+    newest = [r for r in rows(study) if r.newest]
+    assert [r.state for r in newest] == ["complete"] * 3
+    work.close()
+    study.close()
+
+
+def test_stalled_worker_is_killed_from_outside(sqlite_url, clock, monkeypatch):
+    study = new_study(sqlite_url, settings(trials=1), clock=clock, stall_s=4)
+    work = driver(study)
+    desk = Desk(work, "", lambda: False, Found())
+    desk.hand_out("a")
+    killed, now = [], [0.0]
+    monkeypatch.setattr("nas.executors.ray_desk.time.monotonic", lambda: now[0])
+    desk.began("a", lambda: killed.append(1))
+    desk.epoch("a", dict(HERE))
+    for _ in range(8):
+        now[0] += 1
+        desk.watch_pace()
+    assert killed == [1]
+    desk.died("a", RuntimeError("The actor is dead because it was killed by `ray.kill`."))
+    desk.ended("a", failed=True)
+    gone, again = rows(study)
+    assert (gone.state, again.state) == ("stalled", "waiting")
+    assert gone.error == "no batch for 4 s (limit 4 s, --stall); its worker was killed"
+    work.close()
+    study.close()
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(300)
+def test_crashing_and_hanging_designs_end_by_themselves(sqlite_url, tmp_path, start):
+    """A segfault, and a hang with the interpreter's lock held; all else is trained."""
+    study = new_study(sqlite_url, settings(trials=6), clock=SystemClock(), stall_s=6)
+    peek = driver(study)
+    first, second = peek.next(), peek.next()
+    for attempt in (first, second):
+        peek.release(attempt, "test")
+    peek.close()
+    table = tmp_path / "failing.json"
+    table.write_text(json.dumps({first.fingerprint: "segfault", second.fingerprint: "hang"}))
+    out, _ = start(sqlite_url, 6, failing=table, workers=3).communicate(timeout=LONGEST_S)
+    assert "END 6 of 6" in out, out[-3000:]
+    states = [(r.state, r.metrics.get(CANARY)) for r in rows(study)]
+    assert Counter(states) == {("error", True): 2, ("stalled", True): 2, ("complete", None): 4}
+    crashed = next(r for r in rows(study) if r.state == "error")
+    assert crashed.error == "its worker process died: Segmentation fault"
+    assert "ray_driver.py" in crashed.traceback
+    study.close()
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(300)
+def test_workers_that_ray_kills_for_memory_end_as_oom(sqlite_url, tmp_path, start):
+    """Ray's memory monitor, with a threshold that is always passed."""
+    recipe = Recipe(dataset="digits", epochs=3, batch_size=64)
+    study = new_study(sqlite_url, settings(trials=1, recipe=recipe), clock=SystemClock())
+    tight = {"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "200"}
+    process = start(sqlite_url, 1, environment=tight, seconds=5, workers=1)
+    out, _ = process.communicate(timeout=LONGEST_S)
+    assert [(r.state, r.halvings) for r in rows(study)] == [("oom", 0), ("oom", 1)], out[-3000:]
+    study.close()
