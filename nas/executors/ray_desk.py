@@ -105,11 +105,8 @@ class Desk:
     def began(self, trial_id: str, kill: Callable[[], None] = lambda: None) -> None:
         """Take down that a trial has got its resources. kill: ends its worker from outside."""
         self._begun[trial_id] = kill
-        attempt = self.attempts.get(trial_id)
-        if attempt is not None:
-            self._watched[trial_id] = _Watched(
-                Pace(attempt.stall_s, RENEW_EVERY_S, time.monotonic())
-            )
+        # Until the worker says where it is, it loads its libraries, at no pace of the user's.
+        self._watched[trial_id] = _Watched(Pace(None, RENEW_EVERY_S, time.monotonic()))
 
     @property
     def look_every_s(self) -> float:
@@ -167,8 +164,9 @@ class Desk:
                 self.coordinator.release(attempt, reason)
                 return True
             if PROGRESS in report:
-                if watched is not None:
-                    watched.where = report.get(WHERE, watched.where)
+                if watched is not None and WHERE in report:
+                    watched.where = report[WHERE]
+                    watched.pace = Pace(attempt.stall_s, RENEW_EVERY_S, time.monotonic())
                 self.coordinator.renew(attempt, report[PROGRESS])
                 return True
             if FINAL in report:
