@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup search test chaos slow wheel browser docs lint bench gpu
+.PHONY: setup search test chaos soak slow wheel browser docs lint bench gpu
 
 setup: $(READY)
 
@@ -23,6 +23,10 @@ test: $(READY)
 # Kills drivers, workers and database servers; about as long again.
 chaos: $(READY)
 	$(BIN)/python -m pytest -m chaos
+
+# An hour of drivers killed, paused, cut off and out of disk, audited at its end; MINUTES=6 is shorter.
+soak: $(READY)
+	$(BIN)/python benchmarks/soak.py --minutes $(or $(MINUTES),60)
 
 # The larger published models, and compilation with Inductor.
 slow: $(READY)

@@ -109,10 +109,16 @@ class Store:
         with Session(engine, expire_on_commit=False) as session:
             return action(session)
 
-    def outlast(self, attempt: Callable[[], T], wrapped: type[Exception] = exc.DBAPIError) -> T:
+    def outlast(
+        self,
+        attempt: Callable[[], T],
+        wrapped: type[Exception] = exc.DBAPIError,
+        passing: Callable[[exc.DBAPIError], bool] | None = None,
+    ) -> T:
         """Call `attempt` until it meets no passing trouble of the database.
 
         wrapped: the exception in which another library hides such trouble as the cause.
+        passing: says which trouble is; what may be over a moment later by default.
         Raises: StoreError for lasting trouble, or after `patience_s`.
         """
         give_up, pause = time.monotonic() + self.patience_s, _FIRST_PAUSE_S
@@ -125,7 +131,7 @@ class Store:
                     raise
                 if isinstance(trouble, exc.IntegrityError):
                     raise  # no trouble of the database, but an answer
-                if not _is_passing(trouble) or time.monotonic() > give_up:
+                if not (passing or _is_passing)(trouble) or time.monotonic() > give_up:
                     raise store_error(trouble, self.shown) from error
             # Spread out, so that many drivers do not come back at the same moment.
             time.sleep(pause * random.uniform(0.5, 1.0))
@@ -145,8 +151,12 @@ def open_store(url: str = DEFAULT_STORAGE, *, create: bool = False) -> Store:
     try:
         if store.path is not None:
             check_file(store.path, create)
-        with engine.connect() as connection:
-            found = schema_version(connection)
+
+        def look() -> str | None:
+            with engine.connect() as connection:
+                return schema_version(connection)
+
+        found = store.outlast(look, passing=_goes_down)
         if found is None and create:
             create_schema(store)
         elif found is None:
@@ -340,6 +350,15 @@ def _is_passing(error: exc.DBAPIError) -> bool:
         return "locked" in said or "busy" in said or "disk is full" in said
     # Deadlocks, serialization failures, and a server that is away or on its way up or down.
     return isinstance(error, exc.OperationalError) and not _is_refusal(said)
+
+
+def _goes_down(error: exc.DBAPIError) -> bool:
+    """Whether a server was there and goes down or comes up; one that is not there is an error."""
+    said = str(error.orig).lower()
+    return error.connection_invalidated or any(
+        phrase in said
+        for phrase in ("terminating connection", "closed the connection", "starting up", "shutting")
+    )
 
 
 def _is_sqlite(error: exc.DBAPIError) -> bool:
