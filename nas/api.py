@@ -30,21 +30,23 @@ if TYPE_CHECKING:
 
 DEFAULT_STORAGE = "sqlite:///runs/nas.db"
 # Of a place; the rest of `Where` chooses the executor.
-_PLACE = ("data_dir", "trial_timeout", "timeout", "patience", "checkpoints", "max_checkpoint_gb")
-_IN_SECONDS = ("timeout", "trial_timeout")
+_IN_SECONDS = ("timeout", "trial_timeout", "stall")
+_PLACE = (*_IN_SECONDS, "data_dir", "patience", "checkpoints", "max_checkpoint_gb")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Where:
     """Where a run's trials train, and for how long.
 
-    timeout: no trial starts later, in seconds; trial_timeout: of one. patience: end when so many
-    candidates in a row move the best by no more than noise. executor: auto, inline or ray; the
+    timeout: no trial starts later, in seconds; trial_timeout: of one. stall: end one that makes no
+    batch for so long. patience: end when so many candidates in a row move the best by no more than
+    noise. executor: auto, inline or ray; the
     others are for Ray. checkpoints: their folder. max_checkpoint_gb: what they may take together.
     """
 
     timeout: float | None = None
     trial_timeout: float | None = None
+    stall: float | None = None
     patience: int | None = None
     data_dir: str | None = None
     executor: str = "auto"

@@ -26,7 +26,7 @@ def attempt_from(data: dict[str, Any]) -> Attempt:
             **data,
             "lease": Lease(**data["lease"]),
             "costs": tuple(data["costs"]),
-            "avoid": tuple(data["avoid"]),
+            "avoid": tuple(data.get("avoid", ())),
         }
     )
 

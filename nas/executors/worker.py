@@ -29,7 +29,10 @@ def train(config: dict[str, Any], proxy: Any = None) -> None:
 
 
 def carry_out_in_worker(
-    data: dict[str, Any], report: Callable[[dict[str, Any]], None], proxy: Proxy | None, node: str
+    data: dict[str, Any],
+    report: Callable[[dict[str, Any]], None],
+    proxy: Proxy | None,
+    node: str = "",
 ) -> None:
     """Train an attempt in a worker, reporting where, each epoch, and then the result.
 
