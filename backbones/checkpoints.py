@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from backbones.catalog import load_config
+from backbones.config import BackboneConfig
 from backbones.errors import ConfigError
 from backbones.network import Backbone
 from backbones.official import family_of, official_names
@@ -37,6 +38,10 @@ class _YacsNode:
         return OrderedDict()
 
 
+YACS = (_YacsNode, "yacs.config.CfgNode")
+"""What torch's restricted reader is to make of such an object."""
+
+
 def load_official(
     target: str | Path | Backbone, state_dict: Mapping[str, Any], *, ema: bool | None = None
 ) -> Backbone:
@@ -51,16 +56,32 @@ def load_official(
     Raises: ConfigError that lists missing, leftover and misshapen keys, or for a config that
         declares no family or one of another structure.
     """
-    config = target.config if isinstance(target, Backbone) else load_config(target)
-    names = official_names(config)
-    averaged = family_of(config).averaged if ema is None else ema
-    weights = _modern(unwrap(state_dict, ema=averaged), names)
     if isinstance(target, Backbone):
-        model = target
+        config, model = target.config, target
     else:
+        config = load_config(target)
         with torch.device("meta"):  # the weights come from the file: make none
             model = Backbone(config)
     shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    ours = as_ours(config, shapes, state_dict, ema=ema)
+    model.load_state_dict(ours, assign=not isinstance(target, Backbone))
+    return model.eval()
+
+
+def as_ours(
+    config: BackboneConfig,
+    shapes: Mapping[str, tuple[int, ...]],
+    content: Mapping[str, Any],
+    *,
+    ema: bool | None = None,
+) -> dict[str, Tensor]:
+    """Return released weights by our keys, every key of the file accounted for.
+
+    shapes: of our tensors, by key. content, ema and the errors: as `load_official`.
+    """
+    names = official_names(config)
+    averaged = family_of(config).averaged if ema is None else ema
+    weights = _modern(unwrap(content, ema=averaged), names)
     if odd := sorted(set(shapes) ^ set(names.sources)):
         raise ConfigError(
             f"{config.name or 'this config'!r} declares family {config.family}, but "
@@ -68,9 +89,7 @@ def load_official(
             "published designs have official checkpoints"
         )
     _check(weights, names, shapes, config.name or "model")
-    ours = {key: _convert(source, weights, shapes[key]) for key, source in names.sources.items()}
-    model.load_state_dict(ours, assign=not isinstance(target, Backbone))
-    return model.eval()
+    return {key: _convert(source, weights, shapes[key]) for key, source in names.sources.items()}
 
 
 def unwrap(content: Mapping[str, Any], *, ema: bool = True) -> dict[str, Tensor]:
@@ -111,7 +130,7 @@ def _renamed(key: str, renamed: Renamed) -> str:
 
 
 def _check(
-    weights: dict[str, Tensor], names: Names, shapes: dict[str, tuple[int, ...]], name: str
+    weights: dict[str, Tensor], names: Names, shapes: Mapping[str, tuple[int, ...]], name: str
 ) -> None:
     wanted = {
         key: source.expected(shapes[ours])
@@ -170,7 +189,7 @@ def read_checkpoint(path: str | Path) -> Mapping[str, Any]:
             from safetensors.torch import load_file
 
             return load_file(str(path))
-        allowed = [Namespace, (_YacsNode, "yacs.config.CfgNode")]
+        allowed = [Namespace, YACS]
         with torch.serialization.safe_globals(allowed):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

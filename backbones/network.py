@@ -6,23 +6,25 @@ Speaks timm's conventions, so that timm's training, feature extraction and tunin
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from timm.layers import resample_abs_pos_embed
-from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from backbones import initialization as init
 from backbones.blocks import Block
 from backbones.config import BackboneConfig, PlacedBlock, resolve_blocks
+from backbones.errors import ConfigError
 from backbones.image_size import sides
 from backbones.language import CLASS_TOKENS, Grid
 from backbones.norms import make_norm
 from backbones.parts import HeadConfig
 from backbones.tables import side, table
+from backbones.timm_conventions import TimmConventions
 
 ROPE_BASE = 10000.0
 
@@ -53,6 +55,28 @@ def _first_names(_: nn.Module, state: dict[str, Any], prefix: str, *args: Any) -
         new = new.replace(".local_branch.", ".beside.mixer.")
         if new != key:
             state[new] = state.pop(key)
+
+
+DROP_PATHS = ("linear", "stagewise", "constant")
+"""Rates of blocks: rising from 0, rising from stage to stage, or the same for all."""
+
+
+def drop_path_rates(config: BackboneConfig, schedule: str) -> list[float]:
+    """Return the drop path rate of each block, the first first.
+
+    Raises: ConfigError for an unknown schedule.
+    """
+    if schedule not in DROP_PATHS:
+        raise ConfigError(
+            f"drop_path_schedule {schedule!r} is unknown; use one of {', '.join(DROP_PATHS)}"
+        )
+    depths = [stage.depth for stage in config.stages]
+    if schedule == "stagewise":
+        each = np.linspace(0, config.drop_path_rate, len(depths)).repeat(depths)
+    else:
+        start = 0 if schedule == "linear" else config.drop_path_rate
+        each = np.linspace(start, config.drop_path_rate, sum(depths))
+    return [float(rate) for rate in each]
 
 
 class Stage(nn.Module):
@@ -96,24 +120,38 @@ class Head(nn.Module):
         self.fc = fc.to(known.device, known.dtype)
 
 
-class Backbone(nn.Module):
+class Backbone(TimmConventions):
     """A vision backbone as its config describes it.
 
     Shapes: images (B, in_chans, H, W) -> logits (B, num_classes); any H and W that leave a map
     of at least one token at every stage.
+
+    drop_rate: dropout before the classifier. drop_path_schedule: how the rates of blocks come to
+        the config's, see `DROP_PATHS`. stage_norms: a norm of its own for each stage's map, in
+        `forward_intermediates`, as detectors are trained on (VMamba's `outnorm`).
     """
 
-    def __init__(self, config: BackboneConfig, drop_rate: float = 0.0) -> None:
+    def __init__(
+        self,
+        config: BackboneConfig,
+        drop_rate: float = 0.0,
+        drop_path_schedule: str = "linear",
+        stage_norms: bool = False,
+    ) -> None:
         super().__init__()
         self.config = config
         self.num_classes, self.in_chans = config.num_classes, config.in_chans
         self.has_class_token = config.class_token != "none"
+        self.num_prefix_tokens = config.class_tokens
         self.global_pool = {"mean": "avg", "max": "max", "token": "token"}[config.head.pool]
+        # A config's mean is over all tokens; timm's, set by `reset_classifier`, over the map's.
+        self.pools_class_token = True
         self.output_fmt = "NLC" if self.has_class_token else "NHWC"
         self.grad_checkpointing = False
         widths = [stage.width for stage in config.stages]
         self.stem = config.stem.build(config.in_chans, widths[0])
         self.reference_grid = config.stem.grid(sides(config.image_size))
+        self.rope_grid = self.reference_grid
         tokens = self.reference_grid[0] * self.reference_grid[1] + config.class_tokens
         learned = config.position == "learned"
         self.pos_embed = init.normal(1, tokens, widths[0]) if learned else None
@@ -122,15 +160,18 @@ class Backbone(nn.Module):
         )
         placed = resolve_blocks(config)
         depth = sum(map(len, placed))
-        rates = iter(np.linspace(0, config.drop_path_rate, depth).tolist())
+        rates = iter(drop_path_rates(config, drop_path_schedule))
         self.stages = nn.ModuleList()
         for i, (stage, blocks) in enumerate(zip(config.stages, placed)):
             down = stage.downsample and stage.downsample.build(widths[i - 1], widths[i])
             self.stages.append(Stage(down, [self._block(b, depth, next(rates)) for b in blocks]))
         self.head = Head(config.head, widths[-1], config.num_classes, drop_rate)
+        self.is_plain = len(self.stages) == 1
         self.num_features = self.embed_dim = widths[-1]
         self.head_hidden_size = self.head.num_features
         self.feature_info = self._describe_features()
+        norms = [make_norm(config.head.norm, i["num_chs"]) for i in self.feature_info]
+        self.stage_norms = nn.ModuleList(norms if stage_norms else [])
         if config.conv_init is None:
             init.convolutions(self.stem, config.stem.conv_init)
         else:
@@ -144,7 +185,7 @@ class Backbone(nn.Module):
     def _describe_features(self) -> list[dict[str, Any]]:
         """List the maps that feature extraction can take: stages, or blocks of a plain network."""
         stride = self.config.stem.step
-        if len(self.stages) == 1:
+        if self.is_plain:
             return [
                 {
                     "num_chs": self.num_features,
@@ -167,10 +208,11 @@ class Backbone(nn.Module):
         if self.cls_token is not None:
             x = torch.cat((x, self.cls_token.expand(x.shape[0], -1, -1).to(x.dtype)), dim=1)
         if self.pos_embed is not None:
-            x = x + self._position(grid)
+            x = x + self.position_table(grid)
         return x, grid
 
-    def _position(self, grid: Grid) -> Tensor:
+    def position_table(self, grid: Grid) -> Tensor:
+        """Return the learned positions of a grid's tokens, and of the class tokens."""
         if grid == self.reference_grid:
             return self.pos_embed
         count = self.reference_grid[0] * self.reference_grid[1]
@@ -182,7 +224,7 @@ class Backbone(nn.Module):
 
     def _rotate(self, x: Tensor, grid: Grid) -> Tensor:
         """Rotate channel pairs (a, b) of the map's tokens by their angles."""
-        args = (*grid, side(x.shape[-1]), *self.reference_grid)
+        args = (*grid, side(x.shape[-1]), *self.rope_grid)
         dtype = torch.promote_types(x.dtype, torch.float32)
         cos, sin = (table(_rope, x.device, dtype, wave, *args) for wave in (0, 1))
         tokens = grid[0] * grid[1]
@@ -199,7 +241,7 @@ class Backbone(nn.Module):
         return block(x, grid)
 
     def forward_features(self, image: Tensor) -> Tensor:
-        """Return the final map (B, H', W', C), or tokens (B, L, C), class token last.
+        """Return the final map (B, H', W', C), or tokens (B, L, C), class tokens first.
 
         Normalized if the head's norm acts before pooling.
         """
@@ -208,19 +250,35 @@ class Backbone(nn.Module):
             x, grid = stage.enter(x, grid)
             for block in stage.blocks:
                 x = self._run_block(block, x, grid)
+        return self.leave(x, grid)
+
+    def leave(self, x: Tensor, grid: Grid) -> Tensor:
+        """Return the last block's tokens as features."""
         if self.config.head.norm_first and self.global_pool != "token":
             x = self.head.norm(x)
-        return x if self.has_class_token else x.unflatten(1, grid)
+        if not self.has_class_token:
+            return x.unflatten(1, grid)
+        patches, first = self.apart(x, grid)
+        return torch.cat((first, patches), dim=1)
+
+    @staticmethod
+    def apart(x: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+        """Return the map's tokens and the class tokens."""
+        return x[:, : grid[0] * grid[1]], x[:, grid[0] * grid[1] :]
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Return logits (B, num_classes) of features, or what the classifier would read."""
+        if not self.global_pool and not self.num_classes:
+            return x
         normed = self.config.head.norm_first and self.global_pool != "token"
+        if self.has_class_token and self.global_pool == "avg" and not self.pools_class_token:
+            x = x[:, self.num_prefix_tokens :]
         if self.global_pool == "avg":
             x = x.mean(1) if self.has_class_token else x.mean((1, 2))
         elif self.global_pool == "max":
             x = x.amax(1) if self.has_class_token else x.amax((1, 2))
         elif self.global_pool == "token":
-            x = x[:, -self.config.class_tokens :]
+            x = x[:, : self.num_prefix_tokens]
             if self.config.head.norm_first:
                 x, normed = self.head.norm(x), True
             x = x.mean(1)
@@ -233,107 +291,14 @@ class Backbone(nn.Module):
         """Return logits. Shapes: (B, in_chans, H, W) -> (B, num_classes)."""
         return self.forward_head(self.forward_features(image))
 
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        indices: int | list[int] | None = None,
-        norm: bool = False,
-        stop_early: bool = False,
-        output_fmt: str = "NCHW",
-        intermediates_only: bool = False,
-    ) -> Any:
-        """Return the maps of `feature_info` at the given indices, and the final features.
-
-        norm: apply the head's norm to the last map, the only one of its width in training.
-        Shapes: each map (B, C, H, W), or (B, H, W, C) for output_fmt NHWC; without class token.
-        """
-        formats = ("NCHW", "NHWC")
-        if output_fmt not in formats:
-            raise ValueError(f"output_fmt {output_fmt!r} is unknown; use {' or '.join(formats)}")
-        taken, last = feature_take_indices(len(self.feature_info), indices)
-        x, grid = self._embed(x)
-        maps, plain, seen = [], len(self.stages) == 1, -1
+    def walk(self, image: Tensor) -> Iterator[tuple[Tensor, Grid]]:
+        """Yield the tokens (B, L, C) of each map of `feature_info`, class tokens last; its grid."""
+        x, grid = self._embed(image)
         for stage in self.stages:
             x, grid = stage.enter(x, grid)
             for block in stage.blocks:
                 x = self._run_block(block, x, grid)
-                seen += plain
-                if plain and seen in taken:
-                    maps.append(self._as_map(x, grid, norm and block is stage.blocks[-1]))
-            seen += not plain
-            if not plain and seen in taken:
-                maps.append(self._as_map(x, grid, norm and stage is self.stages[-1]))
-            if stop_early and seen >= last:
-                break
-        if output_fmt == "NCHW":
-            maps = [m.permute(0, 3, 1, 2).contiguous() for m in maps]
-        if intermediates_only:
-            return maps
-        finished = stage is self.stages[-1]
-        if finished and self.config.head.norm_first and self.global_pool != "token":
-            x = self.head.norm(x)
-        return (x if self.has_class_token else x.unflatten(1, grid)), maps
-
-    def _as_map(self, x: Tensor, grid: Grid, norm: bool) -> Tensor:
-        x = self.head.norm(x) if norm else x
-        return x[:, : grid[0] * grid[1]].unflatten(1, grid)
-
-    # -- timm conventions --
-
-    def prune_intermediate_layers(
-        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
-    ) -> list[int]:
-        """Drop what feature extraction at these indices does not need; return the indices."""
-        taken, last = feature_take_indices(len(self.feature_info), indices)
-        if len(self.stages) == 1:
-            self.stages[0].blocks = self.stages[0].blocks[: last + 1]
-        else:
-            self.stages = self.stages[: last + 1]
-        if prune_norm:
-            self.head.norm = nn.Identity()
-        if prune_head:
-            self.head.pre_logits = nn.Identity()
-            self.reset_classifier(0)
-        return taken
-
-    def get_classifier(self) -> nn.Module:
-        """Return the last linear layer."""
-        return self.head.fc
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the classifier; 0 classes leave none, global_pool "" leaves the map as it is."""
-        if global_pool is not None:
-            known = ("avg", "max", "") + ("token",) * self.has_class_token
-            if global_pool not in known:
-                raise ValueError(f"global_pool {global_pool!r} is unknown; use one of {known}")
-            self.global_pool = global_pool
-        self.num_classes = num_classes
-        self.head.reset(num_classes)
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute the inside of blocks in the backward pass to save memory."""
-        self.grad_checkpointing = enable
-
-    def no_weight_decay(self) -> set[str]:
-        """Name parameters that weight decay would harm: positions, and those of the dynamics.
-
-        Differs: VMamba's and LocalMamba's recipes decay A and the dt bias, by accident.
-        """
-        kept = {"pos_embed", "cls_token"}
-        dynamics = ("A_log", "D", "dt_bias", "move_bias")
-        names = (name for name, _ in self.named_parameters())
-        return kept | {name for name in names if name.rsplit(".", 1)[-1] in dynamics}
-
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Return the patterns by which timm groups layers for layer-wise learning rates."""
-        stem = r"^stem|pos_embed|cls_token"
-        if coarse and len(self.stages) > 1:
-            return {"stem": stem, "blocks": r"^stages\.(\d+)"}
-        return {
-            "stem": stem,
-            "blocks": [
-                (r"^stages\.(\d+)\.downsample", (0,)),
-                (r"^stages\.(\d+)\.blocks\.(\d+)", None),
-                (r"^head\.norm", (99999,)),
-            ],
-        }
+                if self.is_plain:
+                    yield x, grid
+            if not self.is_plain:
+                yield x, grid

@@ -10,6 +10,7 @@ nothing to cast: what reaches it in half precision is read so, weights stay floa
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, get_type_hints
 
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from kernels.common.backends import requested_backend, resolve_backend
-from kernels.common.operators import Operator
+from kernels.common.operators import Operator, operators
 from kernels.common.shapes import check_call
 
 Kept = list[tuple[tuple[int, ...], torch.dtype]]
@@ -138,3 +139,22 @@ def define(operator: Operator) -> Operator:
     back.register_fake(gradient_shapes)
     ahead.register_autograd(differentiate, setup_context=remember)
     return operator
+
+
+def decompositions() -> dict[Any, Callable[..., Any]]:
+    """Return each operator's custom op and its `plain` form, as `run_decompositions` takes them.
+
+    For graphs that leave PyTorch; they compute results, and keep nothing for a backward.
+    """
+    found = {}
+    for operator in operators():
+        op = getattr(torch.ops.scannas, operator.name).default
+        found[op] = partial(_plainly, operator)
+    return found
+
+
+def _plainly(operator: Operator, *values: Any) -> Any:
+    call = operator.call(*values[: len(operator.call._fields)])  # type: ignore[attr-defined]
+    y = operator.plain(call)
+    kept = [y.new_empty(0) for _ in operator.kept]
+    return (y, *kept) if kept else y

@@ -58,6 +58,7 @@ class Operator:
     kept: names of the tensors that a forward leaves for its backward.
     backends: by name; 'reference' is the specification, differentiable and exact.
     flops: counts the operations of a call from the shapes of its arguments, by convention.
+    plain: computes a call with what every exporter knows, for graphs that leave PyTorch.
     cases: the module whose CASES the conformance suite runs.
     """
 
@@ -67,6 +68,7 @@ class Operator:
     result: Callable[[Any], Shape]
     backends: Mapping[str, Backend]
     flops: Callable[[Mapping[str, Any], str], int]
+    plain: Callable[[Any], Any]
     cases: str
     kept: tuple[str, ...] = ()
     tables: tuple[str, ...] = ("orders",)

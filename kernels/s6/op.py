@@ -9,6 +9,7 @@ from kernels.common.operators import Backend, Operator
 from kernels.errors import KernelError
 from kernels.s6.call import AXES, ScanCall, check, result_shape
 from kernels.s6.flops import count
+from kernels.s6.loop import plain
 
 OPERATOR = define(
     Operator(
@@ -34,6 +35,7 @@ OPERATOR = define(
             ),
         },
         flops=count,
+        plain=plain,
         cases="kernels.s6.cases",
     )
 )

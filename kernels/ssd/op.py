@@ -6,6 +6,7 @@ from torch import Tensor
 
 from kernels.common.dispatch import define, run
 from kernels.common.operators import Backend, Operator
+from kernels.s6.loop import plain
 from kernels.ssd.call import AXES, SsdCall, check, result_shape
 from kernels.ssd.flops import count
 
@@ -23,6 +24,7 @@ OPERATOR = define(
             "chunked": Backend(module="kernels.ssd.chunked", automatic=True, exact=True),
         },
         flops=count,
+        plain=lambda call: plain(call.as_s6()),
         cases="kernels.ssd.cases",
     )
 )

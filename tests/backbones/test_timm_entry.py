@@ -11,9 +11,12 @@ from tiny_models import models
 
 import backbones
 import backbones.timm_entry  # registers the presets
-from backbones import create, list_presets, load_config
+from backbones import create, list_presets, load_config, load_official
 from backbones.config import BackboneConfig
+from backbones.errors import ConfigError
 from backbones.network import Backbone
+from backbones.official import official_names
+from backbones.official.releases import URLS
 
 TINY = models()
 COMPILE_TOLERANCE = 1e-5
@@ -159,9 +162,9 @@ def test_averaged_tokens_can_replace_the_class_token():
     model.reset_classifier(3, global_pool="avg")
     with torch.no_grad():
         tokens = model.forward_features(image)  # normed: the norm acts at every token
-        expected = model.head.fc(tokens.mean(1))
+        expected = model.head.fc(tokens[:, 1:].mean(1))  # as in timm, of the map alone
         assert (model(image) - expected).abs().max() < 1e-6
-        by_token = model.head.fc(tokens[:, -1])
+        by_token = model.head.fc(tokens[:, 0])
     assert (model(image) - by_token).abs().max() > 1e-3
 
 
@@ -195,8 +198,177 @@ def test_position_table_is_resized_as_timm_does():
     expected = resample_abs_pos_embed(
         model.pos_embed, [10, 8], old_size=[14, 14], num_prefix_tokens=0
     )
-    assert torch.equal(model._position((10, 8)), expected)
+    assert torch.equal(model.position_table((10, 8)), expected)
     assert model(torch.randn(1, 3, 160, 128)).shape == (1, 1000)
+
+
+# --- weights through timm, from files in the official layouts ---
+
+
+def official(preset):
+    """Return a released file's weights, drawn at random, and our model that holds them."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.device("meta"):
+        shapes = {k: tuple(v.shape) for k, v in create(preset).state_dict().items()}
+    state = {
+        key: 0.02 * torch.randn(source.expected(shapes[ours]), generator=generator)
+        for ours, source in official_names(load_config(preset)).sources.items()
+        for key in source.keys
+    }
+    return state, load_official(preset, state)
+
+
+@pytest.fixture(scope="module")
+def femto(tmp_path_factory):
+    state, model = official("mambaout_femto")
+    path = tmp_path_factory.mktemp("released") / "mambaout_femto.pth"
+    torch.save({"state_dict": state}, path)
+    return path, model
+
+
+def same(model, other):
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        return torch.equal(model.eval()(image), other.eval()(image))
+
+
+def test_released_weights_load_by_pretrained_and_by_checkpoint_path(femto):
+    path, expected = femto
+    overlaid = timm.create_model(
+        "scannas_mambaout_femto", pretrained=True, pretrained_cfg_overlay={"file": str(path)}
+    )
+    assert same(overlaid, expected)
+    assert "state_dict" not in overlaid.pretrained_cfg
+    assert same(timm.create_model("scannas_mambaout_femto", checkpoint_path=str(path)), expected)
+
+
+def test_pretrained_takes_the_url_of_the_release(femto, monkeypatch):
+    asked = []
+
+    def give(url, **kwargs):
+        asked.append(url)
+        return str(femto[0])
+
+    monkeypatch.setattr(backbones.timm_entry, "download_cached_file", give)
+    model = timm.create_model("scannas_mambaout_femto", pretrained=True)
+    assert same(model, femto[1])
+    [url] = asked
+    assert url == "https://github.com/yuweihao/MambaOut/releases/download/model/mambaout_femto.pth"
+
+
+def test_pretrained_weights_adapt_to_classes_channels_and_features(femto):
+    path, full = femto
+    give = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(path)}}
+    few = timm.create_model("scannas_mambaout_femto", num_classes=3, in_chans=1, **give)
+    assert few.head.fc.out_features == 3
+    summed = full.stem.conv1.weight.sum(1, keepdim=True)
+    torch.testing.assert_close(few.stem.conv1.weight, summed)
+    none = timm.create_model("scannas_mambaout_femto", num_classes=0, global_pool="", **give)
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(none.eval()(image), full.forward_features(image))
+        maps = timm.create_model("scannas_mambaout_femto", features_only=True, **give).eval()(image)
+        expected = full.forward_intermediates(image)[1]
+    assert all(torch.equal(a, b) for a, b in zip(maps, expected))
+
+
+def test_vim_takes_the_raw_weights_and_resizes_its_positions(tmp_path):
+    state, full = official("vim_tiny")
+    averaged = {key: torch.zeros_like(value) for key, value in state.items()}
+    torch.save({"model": state, "model_ema": averaged}, tmp_path / "vim.pth")
+    model = timm.create_model(
+        "scannas_vim_tiny",
+        pretrained=True,
+        img_size=64,
+        pretrained_cfg_overlay={"file": str(tmp_path / "vim.pth")},
+    )
+    assert model.pos_embed.shape == (1, 17, 192)
+    assert same(model, full)  # as the 224-pixel model, which resizes its table on the way
+
+
+def test_weights_that_fit_nothing_are_listed(tmp_path):
+    torch.save({"a": torch.zeros(1)}, tmp_path / "a.pth")
+    with pytest.raises(ConfigError, match=r"do not fit mambaout_femto.*left over: a\)"):
+        timm.create_model(
+            "scannas_mambaout_femto",
+            pretrained=True,
+            pretrained_cfg_overlay={"file": str(tmp_path / "a.pth")},
+        )
+
+
+def test_a_preset_without_released_weights_says_so():
+    with pytest.raises(ConfigError, match="no released weights of scannas_quadmamba_lite"):
+        timm.create_model("scannas_quadmamba_lite", pretrained=True)
+
+
+def test_releases_name_presets_and_their_licenses():
+    assert set(URLS) <= set(list_presets())
+    vmamba, vim = (
+        timm.models.get_pretrained_cfg(f"scannas_{n}") for n in ("vmamba_v0_tiny", "vim_tiny")
+    )
+    assert (vmamba.license, vmamba.paper_ids) == ("mit", "arXiv:2401.10166")
+    assert (vim.license, vim.origin_url) == ("apache-2.0", "https://github.com/hustvl/Vim")
+
+
+def test_any_design_is_a_timm_model(tmp_path):
+    config = TINY["mixer:routes"]
+    (tmp_path / "best.yaml").write_text(config.to_yaml())
+    for arch in (str(tmp_path / "best.yaml"), config.to_dict()):
+        model = timm.create_model("scannas", arch=arch, num_classes=7)
+        assert model.config.stages == config.stages
+        assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 7)
+    assert resolve_data_config({}, model=model)["input_size"] == (3, 32, 32)
+    with pytest.raises(ConfigError, match="scannas needs a design; pass arch="):
+        timm.create_model("scannas")
+
+
+def test_class_tokens_stand_first_in_features():
+    model = create(TINY["readout:double"]).eval()
+    assert model.num_prefix_tokens == 2
+    image = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        tokens = model.forward_features(image)
+        [(grid, first)] = model.forward_intermediates(
+            image, indices=1, norm=True, intermediates_only=True, return_prefix_tokens=True
+        )
+    assert torch.equal(tokens[:, :2], first)
+    assert torch.equal(tokens[:, 2:], grid.flatten(2).transpose(1, 2))
+
+
+def test_set_input_size_keeps_what_the_model_computes():
+    model = create(TINY["preset:vim_base"]).eval()
+    image = torch.randn(1, 3, 48, 64)
+    with torch.no_grad():
+        before = model(image)
+        model.set_input_size((48, 64))
+        assert torch.equal(model(image), before)
+    assert model.pos_embed.shape[1] == 12 * 16 + 1
+
+
+def test_drop_path_follows_its_schedule():
+    def rates(schedule):
+        model = timm.create_model(
+            "scannas_mambaout_femto", drop_path_rate=0.3, drop_path_schedule=schedule
+        )
+        blocks = [block for stage in model.stages for block in stage.blocks]
+        return [getattr(block.drop_path, "drop_prob", 0.0) for block in blocks]
+
+    linear = rates("linear")
+    assert linear == pytest.approx([0.3 * i / 17 for i in range(18)])
+    assert rates("stagewise") == pytest.approx([0.0] * 3 + [0.1] * 3 + [0.2] * 9 + [0.3] * 3)
+    assert rates("constant") == pytest.approx([0.3] * 18)
+    with pytest.raises(ConfigError, match="drop_path_schedule 'cosine' is unknown; use one of lin"):
+        rates("cosine")
+
+
+def test_stages_may_have_norms_of_their_own():
+    model = timm.create_model(
+        "scannas", arch=TINY["mixer:hilbert"].to_dict(), features_only=True, stage_norms=True
+    )
+    maps = model(torch.randn(2, 3, 32, 32))
+    assert [tuple(m.shape[:2]) for m in maps] == [(2, 16), (2, 24)]
+    for each in maps:
+        torch.testing.assert_close(each.mean(1), torch.zeros_like(each[:, 0]), atol=1e-5, rtol=0)
 
 
 EXPORTED = [

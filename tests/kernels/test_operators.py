@@ -77,6 +77,7 @@ class Module(ModuleType):
                 backends={"reference": Backend(module="decayed_sum", exact=True)},
                 flops=lambda shapes, convention: macs(*shapes["x"]),
                 tables=(),
+                plain=decayed_sum,
                 cases="decayed_sum",
             )
         )
