@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from backbones.catalog import create, list_presets, load_config
-    from backbones.checkpoints import convert_checkpoint, load_official
+    from backbones.checkpoints import (
+        convert_checkpoint,
+        load_official,
+        load_weights,
+        read_checkpoint,
+    )
     from backbones.config import BackboneConfig
     from backbones.counting import cost
 
@@ -26,6 +31,8 @@ _HOME = {
     "cost": "backbones.counting",
     "BackboneConfig": "backbones.config",
     "load_official": "backbones.checkpoints",
+    "load_weights": "backbones.checkpoints",
+    "read_checkpoint": "backbones.checkpoints",
     "convert_checkpoint": "backbones.checkpoints",
 }
 
@@ -37,6 +44,8 @@ __all__ = [
     "list_presets",
     "load_config",
     "load_official",
+    "load_weights",
+    "read_checkpoint",
 ]
 
 

@@ -92,6 +92,44 @@ def as_ours(
     return {key: _convert(source, weights, shapes[key]) for key, source in names.sources.items()}
 
 
+def load_weights(model: Backbone, content: Mapping[str, Any]) -> Backbone:
+    """Load a file's content into a model, in evaluation: weights by our keys, or released ones.
+
+    Raises: ConfigError that lists missing, leftover and misshapen keys.
+    """
+    ours, weights = model.state_dict(), unwrap(content)
+    if len(set(ours) & set(weights)) * 2 <= len(ours) and model.config.family is not None:
+        return load_official(model, content)
+    shapes = {key: tuple(value.shape) for key, value in ours.items()}
+    _check_keys(weights, shapes, model.config.name or "the model")
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def load_dense(model: Backbone, content: Mapping[str, Any]) -> Backbone:
+    """Load the backbone of a released detector or segmenter into one with norms of its stages.
+
+    The file's neck and heads are left where they are; so is the model's own classifier.
+    Raises: ConfigError that lists missing, leftover and misshapen keys of the backbone, or for a
+        family of which no such files are known.
+    """
+    family = family_of(model.config)
+    if family.dense is None:
+        raise ConfigError(
+            f"no released detectors of family {model.config.family} are known to hold its backbone "
+            "alone; load a classifier's weights"
+        )
+    names, inside = family.dense(model.config), unwrap(content)
+    if any(key.startswith("backbone.") for key in inside):
+        inside = {k[len("backbone.") :]: v for k, v in inside.items() if k.startswith("backbone.")}
+    weights = _modern(inside, names)
+    shapes = {k: tuple(v.shape) for k, v in model.state_dict().items() if k in names.sources}
+    _check(weights, names, shapes, model.config.name or "the model")
+    ours = {key: _convert(source, weights, shapes[key]) for key, source in names.sources.items()}
+    model.load_state_dict(ours, strict=False)
+    return model.eval()
+
+
 def unwrap(content: Mapping[str, Any], *, ema: bool = True) -> dict[str, Tensor]:
     """Return the state dict inside a checkpoint, without wrappers and `module.` prefixes.
 
@@ -137,6 +175,11 @@ def _check(
         for ours, source in names.sources.items()
         for key in source.keys
     }
+    _check_keys(weights, wanted, name)
+
+
+def _check_keys(weights: dict[str, Tensor], wanted: dict[str, tuple[int, ...]], name: str) -> None:
+    """Raise ConfigError that lists every key that is missing, left over or misshapen."""
     optional = {key for key in wanted if key.endswith("num_batches_tracked")}
     missing = sorted(set(wanted) - set(weights) - optional)
     leftover = sorted(set(weights) - set(wanted))

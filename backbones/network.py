@@ -114,7 +114,7 @@ class Head(nn.Module):
 
     def reset(self, num_classes: int) -> None:
         """Replace the classifier; 0 classes leave none."""
-        known = next(self.parameters())
+        known = next(self.parameters(), torch.empty(0))
         std = self.init_std
         fc = init.linear(self.num_features, num_classes, std=std) if num_classes else nn.Identity()
         self.fc = fc.to(known.device, known.dtype)

@@ -14,7 +14,7 @@ from backbones.errors import ConfigError
 from backbones.official.mambaout import mambaout
 from backbones.official.names import Names
 from backbones.official.plain import local_vim, plainmamba, vim
-from backbones.official.vmamba import vmamba
+from backbones.official.vmamba import vmamba, vmamba_dense
 
 
 @dataclass(frozen=True)
@@ -22,16 +22,18 @@ class Family:
     """Released weights of one code base.
 
     averaged: whether the published score is that of the averaged weights, where a file holds
-    both. crop_pct: side of the evaluated crop / side that images are resized to.
+    both. crop_pct: side of the evaluated crop / side that images are resized to. dense: the names
+    in released detectors and segmenters, after `backbone.`, where they hold the same backbone.
     """
 
     names: Callable[[BackboneConfig], Names]
     averaged: bool = True
     crop_pct: float = 224 / 256
+    dense: Callable[[BackboneConfig], Names] | None = None
 
 
 FAMILIES: dict[str, Family] = {
-    "vmamba": Family(vmamba),
+    "vmamba": Family(vmamba, dense=vmamba_dense),
     # Vim's main.py keeps the epoch at which the raw weights score best.
     "vim": Family(vim, averaged=False),
     "local_vim": Family(local_vim),

@@ -44,6 +44,18 @@ def vmamba(config: BackboneConfig) -> Names:
     return names
 
 
+def vmamba_dense(config: BackboneConfig) -> Names:
+    """Return the names in released detectors and segmenters: norms of the maps, no classifier.
+
+    Source: `Backbone_VSSM` of VMamba, which QuadMamba's and LocalMamba's downstream code copies.
+    """
+    names = vmamba(config)
+    names.sources = {k: v for k, v in names.sources.items() if not k.startswith("head.")}
+    for i in range(len(config.stages)):
+        names.same(f"stage_norms.{i}", f"outnorm{i}")
+    return names
+
+
 def _block(names: Names, block: BlockConfig, ours: str, theirs: str) -> None:
     mixer: Any = block.mixer
     names.same(f"{ours}.norm1", f"{theirs}.norm")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +17,7 @@ from nas.commands.options import (
     completing,
     preset_names,
     space_names,
+    with_options,
 )
 
 app = typer.Typer()
@@ -77,7 +79,57 @@ def show(
         emit(found, json, trial_view)
 
 
+_OVER_SIZES = "Over sizes (--sweep)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What `profile` measures over sizes; options of it."""
+
+    sweep: Annotated[
+        str | None,
+        typer.Option(help="Sizes: 224:1024, or 224,512x2048.", rich_help_panel=_OVER_SIZES),
+    ] = None
+    against: Annotated[
+        str, typer.Option(help="timm's models beside it, by comma.", rich_help_panel=_OVER_SIZES)
+    ] = ""
+    batches: Annotated[
+        str, typer.Option(help="Images at a time, by comma.", rich_help_panel=_OVER_SIZES)
+    ] = "1"
+    compiled: Annotated[
+        bool, typer.Option("--compiled", help="Compiled, too.", rich_help_panel=_OVER_SIZES)
+    ] = False
+    device: Annotated[
+        str | None, typer.Option(help="cpu or cuda.", rich_help_panel=_OVER_SIZES)
+    ] = None
+    picture: Annotated[
+        Path | None,
+        typer.Option(help="File ending in .svg, .png or .pdf.", rich_help_panel=_OVER_SIZES),
+    ] = None
+
+    def run(self, arch: str, json: bool) -> None:
+        """Measure and print; draw where a file is named."""
+        from nas.report.console import emit, say
+        from nas.report.drawings.sweeps import draw_sweep
+        from nas.report.sweep import MODES, parse_batches, parse_sweep, sweep, sweep_view
+
+        report = sweep(
+            arch,
+            parse_sweep(self.sweep or ""),
+            batches=parse_batches(self.batches),
+            against=[name for name in self.against.split(",") if name],
+            modes=MODES if self.compiled else MODES[:1],
+            device=self.device,
+        )
+        emit(report, json, sweep_view)
+        if self.picture is not None:
+            written = draw_sweep(report, self.picture)
+            if not json:
+                say(f"wrote {written}")
+
+
 @app.command(rich_help_panel=LOOK_ROOM)
+@with_options
 def profile(
     arch: Annotated[
         str,
@@ -94,12 +146,16 @@ def profile(
         bool, typer.Option("--verify", help="Build the model and compare with fvcore's count.")
     ] = False,
     latency: Annotated[bool, typer.Option("--latency", help="Measure images per second.")] = False,
+    over_sizes: Sweep = Sweep(),
     json: JsonOption = False,
 ) -> None:
-    """Show parameters and FLOPs per stage and component."""
+    """Show parameters and FLOPs per stage and component, or time and memory over sizes."""
     from nas.report.architectures import profile, profile_view
     from nas.report.console import emit
 
+    if over_sizes.sweep is not None:
+        over_sizes.run(arch, json)
+        return
     report = profile(
         arch, image_size=image_size, convention=convention, verify=verify, latency=latency
     )

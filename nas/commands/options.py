@@ -25,7 +25,8 @@ StorageOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
-def _image_size(text: object) -> ImageSize:
+def read_image_size(text: object) -> ImageSize:
+    """Read a size as `backbones.image_size.parse_image_size`, which is imported on use."""
     from backbones.image_size import parse_image_size
 
     return parse_image_size(str(text))
@@ -34,7 +35,9 @@ def _image_size(text: object) -> ImageSize:
 ImageSizeOption = Annotated[
     Any,  # an ImageSize, which typer does not know
     typer.Option(
-        parser=_image_size, metavar="SIDE|HxW", help="Pixels at which cost is counted: 512x2048."
+        parser=read_image_size,
+        metavar="SIDE|HxW",
+        help="Pixels at which cost is counted: 512x2048.",
     ),
 ]
 

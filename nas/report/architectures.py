@@ -12,6 +12,8 @@ from rich.text import Text
 from backbones import cost, list_presets, load_config
 from backbones.config import BackboneConfig
 from backbones.image_size import ImageSize, shown, sides
+from backbones.mixers.attention import AttentionConfig
+from backbones.tally import Tally
 from nas.errors import StudyError
 from nas.report.console import table
 from nas.report.text import giga, mega, percent
@@ -47,12 +49,41 @@ def profile(
         "flops": counted.flops,
         "stages": _rows(counted.by_stage),
         "components": _rows(counted.by_component),
+        "sequences": sequences(config, image_size, convention),
     }
     if verify:
         report["verified"] = _verify(config, counted.params, image_size)
     if latency:
         report["latency"] = _measure(config, image_size)
     return report
+
+
+def sequences(
+    config: BackboneConfig, image_size: ImageSize, convention: str
+) -> list[dict[str, Any]]:
+    """Say for each stage how long its sequences are, and what attention would cost there.
+
+    Returns: per stage tokens L, width D, long: whether L > 6 D, from where on the products of
+        tokens cost more than the rest of an attention block; attention: FLOPs of global attention
+        in the place of every mixer.
+    Source: MambaOut, arXiv 2405.07992, section 3.2.
+    """
+    grid, rows = config.stem.grid(sides(image_size)), []
+    for i, stage in enumerate(config.stages):
+        grid = grid if stage.downsample is None else stage.downsample.grid(grid)
+        tokens = grid[0] * grid[1] + config.class_tokens
+        tally = Tally(convention, times=stage.depth)
+        AttentionConfig(head_dim=1).cost(tally, stage.width, grid, config.class_tokens)
+        rows.append(
+            {
+                "name": f"stages.{i}",
+                "tokens": tokens,
+                "width": stage.width,
+                "long": tokens > 6 * stage.width,
+                "attention": tally.stages[""][1],
+            }
+        )
+    return rows
 
 
 def presets() -> list[dict[str, Any]]:
@@ -134,6 +165,12 @@ def profile_view(report: dict[str, Any]) -> RenderableType:
         ]
         columns = (key[:-1], "params", unit, "share")
         parts += [Text(), table(columns, rows, numeric=f"params {unit} share")]
+    long = [
+        (r["name"], r["tokens"], r["width"], "yes" if r["long"] else "no", giga(r["attention"]))
+        for r in report["sequences"]
+    ]
+    columns = ("stage", "L", "D", "L>6D", "attention")
+    parts += [Text(), table(columns, long, numeric="L D attention")]
     if "verified" in report:
         counts = report["verified"]
         parts.append(

@@ -329,7 +329,7 @@ def test_class_tokens_stand_first_in_features():
     with torch.no_grad():
         tokens = model.forward_features(image)
         [(grid, first)] = model.forward_intermediates(
-            image, indices=1, norm=True, intermediates_only=True, return_prefix_tokens=True
+            image, indices=1, intermediates_only=True, return_prefix_tokens=True
         )
     assert torch.equal(tokens[:, :2], first)
     assert torch.equal(tokens[:, 2:], grid.flatten(2).transpose(1, 2))

@@ -1,0 +1,84 @@
+"""A design on its way into somebody else's code: its weights, an ONNX file, a folder for timm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import backbones
+from backbones.config import BackboneConfig
+from backbones.image_size import sides
+from nas.errors import StudyError
+
+DEFAULT_SIZE = 224
+
+
+@dataclass(frozen=True)
+class Cargo:
+    """A model in evaluation, and what is known of it.
+
+    facts: the content of an exported file; empty for a preset or a bare config.
+    weights: where they come from, in words. trained: whether from a file of the user's.
+    """
+
+    name: str
+    model: Any
+    facts: dict[str, Any]
+    weights: str
+    trained: bool
+
+    @property
+    def config(self) -> BackboneConfig:
+        """Return the design."""
+        config: BackboneConfig = self.model.config
+        return config
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Return the input size (H, W) that its cost was counted at."""
+        return sides(self.facts.get("cost", {}).get("image_size", DEFAULT_SIZE))
+
+
+def load(arch: str, checkpoint: Path | None = None) -> Cargo:
+    """Build a design with weights.
+
+    arch: a preset, a config or an exported file. checkpoint: weights by our keys or a released
+        file; without one those beside an exported file, else initial ones by its seed.
+    Raises: ConfigError for an unknown arch or weights that do not fit.
+    """
+    import torch
+
+    config = backbones.load_config(arch)
+    document = yaml.safe_load(Path(arch).read_text()) if Path(arch).is_file() else {}
+    facts = document if "config" in document else {}
+    beside = facts.get("weights")
+    seed = beside["seed"] if beside else (facts.get("source") or {}).get("seed", 0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = backbones.create(config).eval()
+    said = f"initial, seed {seed}: not trained"
+    if checkpoint is not None:
+        backbones.load_weights(model, backbones.read_checkpoint(checkpoint))
+        said = f"of {checkpoint.name}"
+    name = config.name or Path(arch).stem
+    return Cargo(name, model, facts, said, checkpoint is not None)
+
+
+def is_architecture(what: str) -> bool:
+    """Whether a name is a preset or a file, rather than a study."""
+    return what in backbones.list_presets() or Path(what).is_file()
+
+
+def check_wanted(onnx: Path | None, timm: Path | None, checkpoint: Path | None) -> None:
+    """Raise StudyError where nothing is asked for, or a value that cannot be meant."""
+    if onnx is None and timm is None:
+        raise StudyError("nothing to write of an architecture; give --onnx FILE or --timm DIR")
+    if onnx is not None and onnx.suffix != ".onnx":
+        raise StudyError(f"--onnx {str(onnx)!r} must end in .onnx")
+    if timm is not None and timm.exists() and (not timm.is_dir() or any(timm.iterdir())):
+        raise StudyError(f"--timm {str(timm)!r} exists and is no empty folder; choose another")
+    if checkpoint is not None and not checkpoint.is_file():
+        raise StudyError(f"--checkpoint {str(checkpoint)!r} is no file; check the path")
