@@ -10,7 +10,7 @@ import yaml
 
 import backbones
 from backbones.config import BackboneConfig
-from backbones.image_size import sides
+from backbones.image_size import parse_image_size, sides
 from nas.errors import StudyError
 
 DEFAULT_SIZE = 224
@@ -22,6 +22,7 @@ class Cargo:
 
     facts: the content of an exported file; empty for a preset or a bare config.
     weights: where they come from, in words. trained: whether from a file of the user's.
+    stated: what a file that `train` wrote says of itself: image_size, classes, by the label.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Cargo:
     facts: dict[str, Any]
     weights: str
     trained: bool
+    stated: dict[str, Any]
 
     @property
     def config(self) -> BackboneConfig:
@@ -38,15 +40,17 @@ class Cargo:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Return the input size (H, W) that its cost was counted at."""
+        """Return the input size (H, W) of its training, or that its cost was counted at."""
+        if "image_size" in self.stated:
+            return sides(parse_image_size(self.stated["image_size"], least=1))
         return sides(self.facts.get("cost", {}).get("image_size", DEFAULT_SIZE))
 
 
 def load(arch: str, checkpoint: Path | None = None) -> Cargo:
     """Build a design with weights.
 
-    arch: a preset, a config or an exported file. checkpoint: weights by our keys or a released
-        file; without one those beside an exported file, else initial ones by its seed.
+    arch: a preset, a config or an exported file. checkpoint: weights by our keys, with as many
+        classes as they have, or a released file; without one, initial weights by the study's seed.
     Raises: ConfigError for an unknown arch or weights that do not fit.
     """
     import torch
@@ -54,17 +58,31 @@ def load(arch: str, checkpoint: Path | None = None) -> Cargo:
     config = backbones.load_config(arch)
     document = yaml.safe_load(Path(arch).read_text()) if Path(arch).is_file() else {}
     facts = document if "config" in document else {}
-    beside = facts.get("weights")
-    seed = beside["seed"] if beside else (facts.get("source") or {}).get("seed", 0)
+    seed = facts.get("weights", facts.get("source") or {}).get("seed", 0)
+    content = None if checkpoint is None else backbones.read_checkpoint(checkpoint)
+    classes = None if content is None else content.get("head.fc.weight")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = backbones.create(config).eval()
+        model = backbones.create(
+            config, num_classes=None if classes is None else len(classes)
+        ).eval()
     said = f"initial, seed {seed}: not trained"
-    if checkpoint is not None:
-        backbones.load_weights(model, backbones.read_checkpoint(checkpoint))
-        said = f"of {checkpoint.name}"
+    stated: dict[str, Any] = {}
+    if checkpoint is not None and content is not None:
+        backbones.load_weights(model, content)
+        said, stated = f"of {checkpoint.name}", _stated(checkpoint)
     name = config.name or Path(arch).stem
-    return Cargo(name, model, facts, said, checkpoint is not None)
+    return Cargo(name, model, facts, said, checkpoint is not None, stated)
+
+
+def _stated(path: Path) -> dict[str, Any]:
+    from safetensors import safe_open
+
+    if path.suffix != ".safetensors":
+        return {}
+    with safe_open(path, "pt") as file:
+        facts: dict[str, Any] = file.metadata() or {}
+    return facts
 
 
 def is_architecture(what: str) -> bool:

@@ -6,6 +6,7 @@ them, only `import backbones.timm_entry`.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -37,7 +38,13 @@ def write_timm(folder: Path, cargo: Cargo) -> Path:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".timm-", dir=folder.parent) as made:
-            save_for_hf(model, made, model_args={"arch": arch}, safe_serialization=True)
+            save_for_hf(
+                model,
+                made,
+                model_config=_labels(cargo),
+                model_args={"arch": arch},
+                safe_serialization=True,
+            )
             card = _card(cargo)
             (Path(made) / "README.md").write_text(generate_readme(card, cargo.name))
             again = timm.create_model(f"local-dir:{made}", pretrained=True).eval()
@@ -54,6 +61,13 @@ def write_timm(folder: Path, cargo: Cargo) -> Path:
     except OSError as exc:
         raise StudyError(f"cannot write {str(folder)!r}: {exc}; choose another --timm") from None
     return folder
+
+
+def _labels(cargo: Cargo) -> dict[str, Any]:
+    """Return the names of the classes, where `train` has written them beside the weights."""
+    if "classes" not in cargo.stated:
+        return {}
+    return {"pretrained_cfg": {"label_names": json.loads(cargo.stated["classes"])}}
 
 
 def _card(cargo: Cargo) -> dict[str, Any]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import gc
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -25,14 +23,12 @@ from nas.report.text import giga, mega
 
 Size = tuple[int, int]
 STEP, STRIDE = math.sqrt(2), 32
-REPEATS, ENOUGH_S = 5, 1.0
-"""A size is timed so many times, or until so much time is spent after the first run."""
 MODES = ("eager", "compiled")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One measurement. latency_ms: median of a batch; peak_mb: memory beyond what was in use.
+    """One measurement. latency_ms: of a batch; peak_mb: as `nas.full_training.speed` says.
 
     failed: why there is none, as running out of memory.
     """
@@ -89,8 +85,8 @@ def sweep(
 ) -> dict[str, Any]:
     """Measure inference of a design and of timm's models at every size and batch.
 
-    device: cpu or cuda; None takes the GPU where there is one. Peak memory on the CPU is the
-        process's, and is measured on Linux alone.
+    device: cpu or cuda; None takes the GPU where there is one. Peak memory on the CPU is that of
+        the whole process.
     Returns: device, models (params, flops at the first size), points, crossings.
     Raises: ConfigError for an unknown arch, StudyError for an unknown timm model or device.
     """
@@ -154,71 +150,22 @@ def _resize(model: Any, size: Size) -> None:
 def _measured(model: Any, name: str, mode: str, size: Size, batch: int, device: str) -> Point:
     import torch
 
-    at = {"model": name, "mode": mode, "size": size, "batch": batch}
+    from nas.full_training.speed import speed
+
+    at: dict[str, Any] = {"model": name, "mode": mode, "size": size, "batch": batch}
     try:
         _resize(model, size)
         model.to(device)
-        called = torch.compile(model) if mode == "compiled" else model
+        called: Any = torch.compile(model) if mode == "compiled" else model
         images = torch.randn(batch, 3, *size, device=device)
         with torch.no_grad():
             called(images)  # compiles
-            memory = _Peak(device)
-            seconds = [_timed(called, images)]
-            while len(seconds) < REPEATS and sum(seconds) < ENOUGH_S:
-                seconds.append(_timed(called, images))
-            peak = memory.megabytes()
+        rate, peak = speed(called, images)
     except (torch.cuda.OutOfMemoryError, MemoryError):
         return Point(**at, failed="out of memory")
     finally:
         torch.compiler.reset()
-    each = median(seconds)
-    return Point(**at, latency_ms=1e3 * each, images_per_s=batch / each, peak_mb=peak)
-
-
-def _timed(model: Any, images: Any) -> float:
-    import torch
-
-    begin = time.perf_counter()
-    model(images)
-    if images.is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - begin
-
-
-class _Peak:
-    """The most memory in use since it was made, beyond what was then."""
-
-    def __init__(self, device: str) -> None:
-        import torch
-
-        self.cuda = device == "cuda"
-        if self.cuda:
-            torch.cuda.reset_peak_memory_stats()
-            self.before: float | None = torch.cuda.memory_allocated() / 2**20
-            return
-        gc.collect()
-        clear = Path("/proc/self/clear_refs")
-        try:
-            clear.write_text("5")  # Linux: the high-water mark begins anew
-            self.before = _status("VmRSS")
-        except OSError:
-            self.before = None
-
-    def megabytes(self) -> float | None:
-        import torch
-
-        if self.before is None:
-            return None
-        now = torch.cuda.max_memory_allocated() / 2**20 if self.cuda else _status("VmHWM")
-        return max(0.0, now - self.before)
-
-
-def _status(key: str) -> float:
-    """Return a line of the process's status in MiB."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{key}:"):
-            return int(line.split()[1]) / 2**10
-    raise OSError(f"/proc/self/status has no {key}")
+    return Point(**at, latency_ms=1e3 * batch / rate, images_per_s=rate, peak_mb=peak)
 
 
 def crossings(points: Sequence[Point], names: Sequence[str]) -> list[dict[str, Any]]:

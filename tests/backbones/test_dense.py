@@ -23,10 +23,10 @@ SQUARES = [
 ]
 
 
-def falls(module, loss):
+def falls(module, loss, rate=1e-3):
     """Whether two steps lower a loss."""
     torch.manual_seed(0)
-    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=rate)
     seen = []
     for _ in range(3):
         torch.manual_seed(1)  # of the proposals that are drawn
@@ -60,7 +60,7 @@ def test_a_retinanet_learns_on_a_plain_backbone():
     pyramid = Pyramid(TINY["preset:vim_base"], channels=16, extra="p6p7")
     detector = RetinaNet(pyramid, 2, min_size=SIDE, max_size=SIDE, anchor_generator=anchors(6))
     images = [torch.rand(3, SIDE, SIDE)]
-    assert falls(detector, lambda: sum(detector(images, SQUARES).values()))
+    assert falls(detector, lambda: sum(detector(images, SQUARES).values()), 1e-2)
     assert [n for n, p in pyramid.named_parameters() if p.grad is None] == []
 
 

@@ -106,6 +106,18 @@ def test_released_weights_keep_their_license(tmp_path):
     assert "license: apache-2.0" in (folder / "README.md").read_text()
 
 
+def test_weights_that_train_wrote_bring_their_classes(exported, tmp_path):
+    model = backbones.create(exported, num_classes=2)
+    facts = {"classes": '["cat", "dog"]', "image_size": "48"}
+    save_file(model.state_dict(), tmp_path / "w.safetensors", metadata=facts)
+    cargo = load(str(exported), tmp_path / "w.safetensors")
+    assert cargo.size == (48, 48)
+    folder = write_timm(tmp_path / "made", cargo)
+    stored = json.loads((folder / "config.json").read_text())
+    assert stored["num_classes"] == 2
+    assert stored["pretrained_cfg"]["label_names"] == ["cat", "dog"]
+
+
 def test_weights_of_another_design_list_every_key(exported, tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
     with pytest.raises(ConfigError, match=r"do not fit the model \(\d+ missing: .*1 left over: a"):
