@@ -42,7 +42,7 @@ browser: $(READY)
 
 # The documentation as a site in build/site, and what its pages say to type is typed.
 docs: $(READY)
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	$(BIN)/python -m pytest -m docs
 
 lint: $(READY)

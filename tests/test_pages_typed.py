@@ -7,10 +7,14 @@ tests/test_pages.py checks that it would parse.
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from pages import PAGES, ROOT, blocks
@@ -158,12 +162,19 @@ def test_python_of_a_page(block, type_in, folder, monkeypatch):
     exec(compile(block.text, block.name, "exec"), {})
 
 
-def test_site_is_built_and_fetches_nothing(tmp_path):
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path]
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The site, built as `make docs` builds it."""
+    place = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", place]
     quiet = os.environ | {"NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT)}
     built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=quiet)
     assert built.returncode == 0, built.stdout + built.stderr
-    pages = list(tmp_path.rglob("*.html"))
+    return place
+
+
+def test_site_fetches_nothing_and_describes_its_pictures(site):
+    pages = list(site.rglob("*.html"))
     assert len(pages) > 20
     for page in pages:
         text = page.read_text()
@@ -171,3 +182,36 @@ def test_site_is_built_and_fetches_nothing(tmp_path):
         fetched += re.findall(r'<link[^>]*\shref="(https?:[^"]+)"', text)
         assert fetched == [], page.name
         assert all(re.findall(r"<img [^>]*alt=\"([^\"]*)\"", text)), page.name
+
+
+class Silent(SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@pytest.mark.parametrize("width", [1300, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_site_opens_in_a_browser(site, width, scheme):
+    driver = pytest.importorskip("playwright.sync_api")
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    if path is None:
+        pytest.skip("no chromium is installed")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Silent, directory=site))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    said = []
+    with driver.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        page.on("console", lambda m: said.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda r: said.append(r.url) if "//127.0.0.1:" not in r.url else None)
+        for name in ("index", "tutorial", "faq", "gallery/orders", "reference/cli"):
+            page.goto(f"http://127.0.0.1:{server.server_port}/{name}.html")
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+            seen = page.evaluate("[...document.images].map(i => i.complete && i.naturalWidth)")
+            assert all(seen), name
+        ink = page.evaluate("getComputedStyle(document.body).color")
+        browser.close()
+    server.shutdown()
+    assert said == []
+    assert (ink == "rgba(0, 0, 0, 0.87)") == (scheme == "light")
