@@ -74,10 +74,10 @@ def folder(tmp_path_factory):
     (place / "tiny.yaml").write_text(TINY)
     space = next(b for b in blocks(ROOT / "docs" / "spaces.md") if b.language == "yaml")
     (place / "my_space.yaml").write_text(space.text)
-    for number in range(24):
+    for number in range(256):
         image = place / "data" / "flowers" / ("rose", "tulip")[number % 2] / f"{number}.png"
         image.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (40, 40), (10 * number, 90, 255 - 10 * number)).save(image)
+        Image.new("RGB", (40, 40), (number, 90, 255 - number)).save(image)
     return place
 
 
