@@ -11,7 +11,7 @@ from nas.study.recipe import Recipe
 
 USUAL_SIDE = 224  # pixels; recipes are chosen for candidates at this size
 _STRIDE = 4  # pixels a token on a candidate's first map, as published
-_LEAST_BATCH = 8  # images; fewer make updates too noisy
+_LEAST_BATCH = 4  # images; fewer make updates too noisy
 _MOST = 4.0  # times the tokens: beyond, too few images are left to learn from
 _MULTIPLE = 4  # tokens a side: windows, quadtrees and three halvings divide it best
 
@@ -20,7 +20,7 @@ def with_tokens(recipe: Recipe, image_size: ImageSize) -> Recipe:
     """Return the recipe with a larger map, as images are larger than usual, at the same time a run.
 
     Tokens per update and the number of updates stay: as the map has more tokens, an update has
-    fewer images, down to eight, so the map grows to four times its tokens at most. The network
+    fewer images, down to four, and the map grows to four times its tokens at most. The network
     keeps its widths. A recipe that takes all images there are is returned as it is.
     """
     height, width = sides(image_size)

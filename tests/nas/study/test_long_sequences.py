@@ -27,7 +27,7 @@ def test_map_grows_with_the_image_and_a_run_sees_no_more_tokens(size):
     assert tokens[1] == pytest.approx(tokens[0], rel=0.01)
     updates = [r.train_size / r.batch_size for r in (RECIPE, followed)]
     assert updates[1] == pytest.approx(updates[0], rel=0.1)
-    assert followed.batch_size >= 8
+    assert followed.batch_size >= 4
 
 
 def test_usual_images_and_recipes_of_all_images_are_as_they_were():
