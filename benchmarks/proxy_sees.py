@@ -27,89 +27,52 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does, bef
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from backbones.config import BackboneConfig  # noqa: E402
 from nas.evidence.agreement import icc_same_seed  # noqa: E402
 from nas.evidence.intervals import holm  # noqa: E402
 from nas.evidence.levels import LevelRun, level_test  # noqa: E402
-from nas.study.recipe import Recipe  # noqa: E402
-from nas.study.tasks import Task  # noqa: E402
+from nas.report.drawings.subjects import read_order  # noqa: E402
+from nas.training.probes import (  # noqa: E402
+    CONTROLS, ProbeTask, equal_routes, network, recipe, ssm,
+)  # fmt: skip
 
 RESULTS = ROOT / "benchmarks" / "results" / "proxy_sees.jsonl"
 SEEDS = 5
-BARS = {"dense": 0.8, "reconstruct": 0.6}
-
-
-def four(base: str) -> list[str]:
-    """Return a curve's four routes: forward and back, along both axes."""
-    return [base, f"{base}_flip", f"t_{base}", f"t_{base}_flip"]
+BARS: dict[ProbeTask, float] = {"relations": 0.8, "reconstruct": 0.6}
 
 
 # Four routes each, so that all have the same parameters; the first two along one axis, twice.
-ORDERS: dict[str, list[str]] = {
-    "rows": ["h", "h_flip", "h", "h_flip"],
-    "columns": ["v", "v_flip", "v", "v_flip"],
-    "cross": ["h", "h_flip", "v", "v_flip"],
-    "snake": four("snake"),
-    "hilbert": four("hilbert"),
-    "zorder": four("zorder"),
-    "windows and rows": ["w4", "w4_flip", "h", "h_flip"],
-    "random": [f"random:{n}" for n in range(1, 5)],
-}
+ORDERS: dict[str, dict[str, Any]] = {
+    name: equal_routes(read_order(text)).model_dump()
+    for name, text in {
+        "rows": "bidirectional",
+        "columns": "{kind: routes, routes: [v, v_flip]}",
+        "cross": "cross",
+        "snake": "snake",
+        "hilbert": "hilbert",
+        "zorder": "zorder",
+        "windows and rows": "{kind: routes, routes: [w4, w4_flip, h, h_flip]}",
+    }.items()
+} | {"random": CONTROLS["random routes"]}
 # Two routes each, chosen per image.
-QUADTREES: dict[str, list[int]] = {
-    "quadtree 2-4": [2, 4],
-    "quadtree 4-8": [4, 8],
-    "quadtree 2-4-8": [2, 4, 8],
+QUADTREES: dict[str, dict[str, Any]] = {
+    "quadtree 2-4": {"kind": "quadtree", "levels": [2, 4]},
+    "quadtree 4-8": {"kind": "quadtree", "levels": [4, 8]},
+    "quadtree 2-4-8": {"kind": "quadtree", "levels": [2, 4, 8]},
 }
-SHAPES = {"dense": {"depth": 2, "width": 48}, "reconstruct": {"depth": 4, "width": 40}}
-UPDATES = {"dense": 200, "reconstruct": 250}
 
 
-def design(name: str, task: Task, conv: int | None = None) -> BackboneConfig:
-    """Return the single-stage network of an order."""
-    order: dict[str, Any] = (
-        {"kind": "routes", "routes": ORDERS[name]}
-        if name in ORDERS
-        else {"kind": "quadtree", "levels": QUADTREES[name]}
-    )
-    mixer: dict[str, Any] = {"kind": "ssm", "order": order, "d_state": 4, "conv": None}
-    if conv is not None:
-        mixer["conv"] = {"kernel": conv}
-    return BackboneConfig.model_validate(
-        {
-            "schema": 1,
-            "stem": {"kind": "patchify", "patch": 4},
-            "blocks": {"s": {"mixer": mixer}},
-            "stages": [{**SHAPES[task], "pattern": "s"}],
-        }
-    )
-
-
-def recipe(task: Task, *, updates: int | None = None, grid: int = 16, threads: int = 2) -> Recipe:
-    """Return how the networks are trained: one pass over fresh images, 32 an update."""
-    return Recipe(
-        task=task,
-        image_size=4 * grid,
-        stem_stride=4,
-        train_size=32 * (updates or UPDATES[task]),
-        val_size=1000,
-        epochs=1,
-        batch_size=32,
-        threads=threads,
-    )
-
-
-def train(name: str, how: Recipe, seed: int, conv: int | None = None) -> dict[str, Any]:
+def train(
+    name: str, task: ProbeTask, threads: int, seed: int, conv: int | None = None
+) -> dict[str, Any]:
     """Train an order with a seed; return what is stored of it."""
     from nas.training.run import train_proxy
 
-    config = design(name, how.task, conv)
-    result = train_proxy(
-        config, how, seed=seed, device="cpu", report=lambda metrics: None, scale=False
-    )
+    how = recipe(task, threads=threads)
+    config = network(task, ssm((ORDERS | QUADTREES)[name], conv))
+    result = train_proxy(config, how, seed=seed, device="cpu", report=lambda metrics: None)
     return {
         "order": name,
-        "task": how.task,
+        "task": task,
         "seed": seed,
         "conv": conv,
         "score": result.score,
@@ -130,7 +93,7 @@ def read(path: Path, conv: int | None) -> list[dict[str, Any]]:
     return [row for row in rows if row["recipe"] in known and row["conv"] == conv]
 
 
-def measures(task: Task, rows: list[dict[str, Any]]) -> dict[str, dict[tuple[str, int], float]]:
+def measures(rows: list[dict[str, Any]]) -> dict[str, dict[tuple[str, int], float]]:
     """Return, for the score and each of its parts, the value of every (order, seed)."""
     parts = [k for k in rows[0]["scores"] if k not in ("loss", "top1", "miou", "likelihood")]
     return {p: {(r["order"], r["seed"]): r["scores"][p] for r in rows} for p in parts}
@@ -147,7 +110,7 @@ def report(rows: list[dict[str, Any]]) -> None:
         mine = [row for row in rows if row["task"] == task]
         if not mine:
             continue
-        found = measures(task, mine)  # type: ignore[arg-type]
+        found = measures(mine)
         table = Table("order", *found, "params", "s", title=task)
         for name in dict.fromkeys(row["order"] for row in mine):
             own = [row for row in mine if row["order"] == name]
@@ -191,7 +154,7 @@ def main() -> None:
             for name in (*ORDERS, *QUADTREES):
                 if (name, task, seed) in done:
                     continue
-                row = train(name, recipe(task, threads=args.threads), seed, args.conv)
+                row = train(name, task, args.threads, seed, args.conv)
                 args.runs.parent.mkdir(parents=True, exist_ok=True)
                 with args.runs.open("a") as file:
                     file.write(json.dumps(row) + "\n")

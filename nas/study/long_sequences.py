@@ -25,7 +25,7 @@ def with_tokens(recipe: Recipe, image_size: ImageSize) -> Recipe:
     """
     height, width = sides(image_size)
     asked = height * width / USUAL_SIDE**2
-    if asked <= 1 or recipe.train_size is None:
+    if asked <= 1 or recipe.train_size is None or recipe.flops_ratio is None:
         return recipe
     factor = min(asked, _MOST, recipe.batch_size / _LEAST_BATCH)
     grid = _MULTIPLE * math.floor(recipe.grid * math.sqrt(max(factor, 1.0)) / _MULTIPLE)

@@ -36,7 +36,8 @@ class Recipe(Part):
     image_size: side in pixels. stem_stride: pixels per token side in the first stage, so that
         the first grid is image_size / stem_stride on a side.
     flops_ratio: operations of the network that is trained over those of the candidate at 224
-        px: widths are scaled together, in multiples of width_step, until they meet it. Equal
+        px: widths are scaled together, in multiples of width_step, until they meet it; null
+        trains the candidate as it is, unscaled. Equal
         candidates stay equal, and each takes about as long. depth_ratio: of every depth,
         rounded up; two blocks stay two.
     epochs: passes over the training images. optimizer: as timm names it. schedule: of the
@@ -70,7 +71,7 @@ class Recipe(Part):
 
     image_size: Annotated[int, Field(ge=8, le=1024)] = 48
     stem_stride: Literal[1, 2, 4] = 4
-    flops_ratio: Annotated[float, Field(gt=0, le=100)] = 1.2e-3
+    flops_ratio: Annotated[float, Field(gt=0, le=100)] | None = 1.2e-3
     width_step: PositiveInt = 4
     depth_ratio: Annotated[float, Field(gt=0, le=1)] = 0.5
 

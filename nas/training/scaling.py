@@ -52,6 +52,8 @@ def proxy_config(
     Returns: the config that is trained and notes, one line each, on choices that were adapted
     or have no effect on the small maps.
     """
+    if recipe.flops_ratio is None:
+        return as_it_is(config, recipe, num_classes, in_chans)
     notes: list[str] = []
     stem = _stem(config, recipe)
     side, _ = stem.grid((recipe.image_size, recipe.image_size))
@@ -143,6 +145,7 @@ def _fitted(
     """Scale the widths to the recipe's share of the candidate's operations."""
     # The classifier is the data's, not the candidate's: 1000 classes are left out of its cost.
     whole = cost(config.model_copy(update={"num_classes": 0}), REFERENCE_SIZE).flops
+    assert recipe.flops_ratio is not None  # else nothing is scaled
     target = recipe.flops_ratio * whole
     for slack in _SLACKS:
         try:
