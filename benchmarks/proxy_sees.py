@@ -30,9 +30,14 @@ sys.path.insert(0, str(ROOT))
 from nas.evidence.agreement import icc_same_seed  # noqa: E402
 from nas.evidence.intervals import holm  # noqa: E402
 from nas.evidence.levels import LevelRun, level_test  # noqa: E402
-from nas.report.drawings.subjects import read_order  # noqa: E402
+from nas.study.orders import read_order  # noqa: E402
 from nas.training.probes import (  # noqa: E402
-    CONTROLS, ProbeTask, equal_routes, network, recipe, ssm,
+    CONTROLS,
+    ProbeTask,
+    equal_routes,
+    network,
+    recipe,
+    ssm,
 )  # fmt: skip
 
 RESULTS = ROOT / "benchmarks" / "results" / "proxy_sees.jsonl"

@@ -14,7 +14,7 @@ import typer
 from typer.exceptions import TyperException
 
 from kernels.errors import ScanNASError
-from nas.commands import compare, db, draw, keep, look, search, train
+from nas.commands import compare, db, draw, keep, look, probe, search, train
 from nas.report.text import INSTALLED, invoked_as
 
 # Read when torch loads its OpenMP runtime. By default a thread that waits spins for milliseconds
@@ -29,7 +29,7 @@ app = typer.Typer(
     add_completion=invoked_as() == INSTALLED,  # shells complete commands, not `python cli.py`
     pretty_exceptions_enable=False,
 )
-for room in (search, compare, look, keep, train, draw, db):
+for room in (search, compare, look, keep, train, draw, db, probe):
     app.add_typer(room.app)
 
 

@@ -16,17 +16,23 @@ from nas.driver.progress import Notice
 from nas.driver.proposing import Proposing
 from nas.errors import StudyError
 from nas.evidence import ablation
+from nas.evidence.findings import Probes
 from nas.evidence.paired import Design, Scores
+from nas.evidence.probe import means, probe
 from nas.evidence.published import beside
 from nas.evidence.verdict import Frozen
 from nas.evidence.words import Unit
 from nas.store import comparisons
 from nas.store.tables import Architecture, Run
-from nas.study.comparison import NO_FINDING, AblationAsked, Compared, Held, TableAsked
+from nas.study.comparison import NO_FINDING, AblationAsked, Compared, Held, ProbeAsked, TableAsked
+from nas.study.recipe import Recipe
 from nas.study.tasks import metric_of
+from nas.training.probes import NO_MIXING
 
 SPLIT = "val"  # the test split is the confirmation's
 ERROR = 0.05
+# Scores that are not of one part of a task.
+_WHOLE = ("loss", "skill", "top1", "miou", "likelihood")
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,9 @@ class Comparing:
             else:
                 step = _table(asked, table, unit)
             return step, {Wanted(*one) for one in started}
+        if isinstance(asked, ProbeAsked):
+            table, started = table_of(asked.designs, range(asked.seeds), runs)
+            return _probe(asked, table, runs), {Wanted(*one) for one in started}
         raise AssertionError(f"nobody answers {asked.kind}")
 
     def _keep(self, held: Held, step: Step) -> None:
@@ -111,6 +120,11 @@ class Comparing:
     def _write(self, held: Held, wanted: Wanted) -> tuple[Run, Architecture] | None:
         asked = held.asked
         design = next(d for d in asked.designs if d.name == wanted.name)
+        other: dict[str, Any] = {}
+        if isinstance(asked, ProbeAsked):
+            own = Recipe.model_validate(asked.recipes[design.group])
+            if own.fingerprint() != self.access.settings.recipe.fingerprint():
+                other = {"recipe": own.to_dict(), "recipe_id": own.fingerprint()}
         return again.write(
             self.access,
             self.proposing,
@@ -120,6 +134,7 @@ class Comparing:
             label=design.name,
             index=wanted.index,
             split=SPLIT,
+            **other,
         )
 
     def _say(self, text: str) -> None:
@@ -177,3 +192,27 @@ def _table(asked: TableAsked, table: Scores, unit: Unit) -> Step:
     except StudyError as error:
         return Step(tuple(wanted), failed=str(error))
     return Step(tuple(wanted), found)
+
+
+def _probe(asked: ProbeAsked, table: Scores, runs: list[Run]) -> Step:
+    """Ask for all runs, seed by seed; find what whole seeds say of each task so far."""
+    names = [d.name for d in asked.designs]
+    whole, wanted = [], []
+    for index in range(asked.seeds):
+        missing = [Wanted(n, index) for n in names if not table.ended(n, index)]
+        wanted += missing
+        whole += [] if missing else [index]
+    if len(whole) < 2:
+        return Step(tuple(wanted))
+    of = {d.fingerprint: d.name for d in asked.designs}
+    scores = means([(of[r.fingerprint], r.scores) for r in runs if r.scores])
+    parts = {n: {k: v for k, v in s.items() if k not in _WHOLE} for n, s in scores.items()}
+    found = []
+    try:
+        for task in asked.recipes:
+            own = [d.name for d in asked.designs if d.group == task]
+            against = f"{NO_MIXING}, {task}"
+            found.append(probe(table.only(own, whole), parts, task=task, against=against))
+    except StudyError as error:
+        return Step(tuple(wanted), failed=str(error))
+    return Step(tuple(wanted), Probes(probes=tuple(found)))

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from nas.evidence.verdict import Comparison, Frozen, compare_sentence
-from nas.evidence.words import Unit, difference, plural
+from nas.evidence.words import Unit, difference, join, plural
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -194,6 +194,62 @@ def fidelity_sentences(f: Fidelity) -> list[str]:
     if f.low:
         lines.append("the proxy may hardly rank at all: its interval reaches below 0.30")
     return lines
+
+
+class Probed(Frozen):
+    """What one subject or control carries in a probe.
+
+    mean: score, 0 the best constant answer, 1 perfect, what a seed does to all taken out. lead:
+    over the control that knows nothing of other tokens; None for itself. parts: mean of each part
+    of the task. may_be_best: no other subject is seen to carry more; of subjects.
+    """
+
+    name: str
+    control: bool
+    mean: float
+    params: int | None
+    lead: Comparison | None
+    parts: dict[str, float]
+    may_be_best: bool
+
+
+class Probe(_Finding):
+    """What orders, mixers or backbones can carry on one task; capability, no accuracy.
+
+    against: the control that leads are over. icc: of single runs with one seed, over the subjects.
+    rows: best mean first. failed: designs with a run that failed, and are left out.
+    """
+
+    task: str
+    against: str
+    seeds: int
+    noise: float
+    icc: Estimate | None
+    rows: tuple[Probed, ...]
+    failed: tuple[str, ...] = ()
+
+
+class Probes(_Finding):
+    """A probe's tasks."""
+
+    probes: tuple[Probe, ...]
+
+
+def probe_sentences(p: Probe) -> list[str]:
+    """Say what a probe found, plain text."""
+    subjects = [r for r in p.rows if not r.control]
+    able = [r.name for r in subjects if r.may_be_best]
+    lines = [f"{p.task}: {join(able)} may carry most, 95 % sure"] if len(subjects) > 1 else []
+    for r in subjects:
+        above = [c.name for c in p.rows if c.control and c.mean >= r.mean]
+        if above:
+            lines.append(f"{p.task}: {r.name} carries no more than the control {join(above)}")
+    if p.icc is not None:
+        lines.append(
+            f"{p.task}: intraclass correlation of single runs {p.icc.value:.2f} (95 % "
+            f"{p.icc.low:.2f} to {p.icc.high:.2f}), {plural(p.seeds, 'seed')}"
+        )
+    return lines + [f"{name}: a run failed, so it is left out" for name in p.failed]
 
 
 class LevelEffect(Frozen):

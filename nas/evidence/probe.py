@@ -49,7 +49,7 @@ def probe(
                 mean=float(mean),
                 params=design.params,
                 lead=said,
-                parts=dict(parts[design.name]),
+                parts=dict(parts.get(design.name, {})),
                 may_be_best=bool(able.get(design.name, False)),
             )
         )

@@ -10,14 +10,16 @@ from rich.text import Text
 from nas.evidence.findings import (
     Ablation,
     Beside,
+    Probes,
     PublishedTable,
     ablation_sentences,
     table_sentences,
 )
 from nas.evidence.words import Unit, difference, plural
 from nas.report.console import table
+from nas.report.probes import probes_view
 from nas.report.text import giga, invoked_as, mega
-from nas.study.comparison import NO_FINDING, AblationAsked, Held, TableAsked
+from nas.study.comparison import NO_FINDING, AblationAsked, Held, ProbeAsked, TableAsked
 
 
 def comparisons_view(summary: dict[str, Any]) -> list[RenderableType]:
@@ -29,6 +31,10 @@ def comparisons_view(summary: dict[str, Any]) -> list[RenderableType]:
             parts += _ablation(held, held.asked, summary)
         elif isinstance(held.asked, TableAsked):
             parts += _table(held, held.asked, summary)
+        elif isinstance(held.asked, ProbeAsked):
+            parts += [Text(), *_unknown(held)]
+            if held.found is not None and "probes" in held.found:
+                parts += probes_view(Probes.model_validate(held.found), held.asked)
     return parts
 
 

@@ -78,7 +78,28 @@ class FidelityAsked(_Frozen):
     looks: Annotated[int, Field(ge=1)] = 1
 
 
-Asked = Annotated[AblationAsked | TableAsked | FidelityAsked, Field(discriminator="kind")]
+class ProbeAsked(_Frozen):
+    """What orders, mixers or backbones can carry, and controls that ought to carry less.
+
+    recipes: by task; a design's group is its task, and its name ends with it. notes: what to know
+    of the networks.
+    """
+
+    kind: Literal["probe"] = "probe"
+    recipes: dict[str, dict[str, Any]]
+    seeds: Annotated[int, Field(ge=2)]
+    designs: tuple[Compared, ...]
+    notes: tuple[str, ...] = ()
+    looks: Annotated[int, Field(ge=1)] = 1
+
+    def subject(self, design: str) -> str:
+        """Return the name of what a design stands for, without its task."""
+        return design.rpartition(", ")[0]
+
+
+Asked = Annotated[
+    AblationAsked | TableAsked | FidelityAsked | ProbeAsked, Field(discriminator="kind")
+]
 
 
 class Held(_Frozen):

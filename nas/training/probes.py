@@ -68,6 +68,7 @@ def network(task: ProbeTask, mixer: dict[str, Any]) -> BackboneConfig:
             "blocks": {"m": {"mixer": mixer}},
             "stages": [stage],
             "image_size": GRID * _STRIDE,
+            "num_classes": 0,
         }
     )
 

@@ -9,12 +9,11 @@ import yaml
 
 from backbones import list_presets, load_config
 from backbones.image_size import ImageSize
-from backbones.orders.base import ScanOrder
 from backbones.registry import ORDERS
-from backbones.yaml_files import reason
 from nas.errors import StudyError
 from nas.report.drawings import architectures, orders, spaces
 from nas.report.drawings.style import save
+from nas.study.orders import read_order
 from search_spaces import SearchSpace, list_spaces
 
 SORTS = ("order", "arch", "space")
@@ -70,24 +69,6 @@ def find_subject(what: str) -> tuple[str, str]:
         choices = " or ".join(f"{sort}:{what}" for sort in sorts)
         raise StudyError(f"{what!r} is more than one thing; write {choices}")
     return sorts[0], what
-
-
-def read_order(text: str) -> ScanOrder:
-    """Return the order that a kind or a mapping in YAML describes.
-
-    Raises: StudyError with what is wrong in it.
-    """
-    from pydantic import TypeAdapter, ValidationError
-
-    from backbones.orders.base import Order
-
-    try:
-        order: ScanOrder = TypeAdapter(Order).validate_python(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise StudyError(f"order {text!r} is no mapping: {str(error).splitlines()[0]}") from None
-    except ValidationError as error:
-        raise StudyError(f"order {text!r}: {reason(error)}") from None
-    return order
 
 
 def parse_grid(text: str) -> orders.Grid:
