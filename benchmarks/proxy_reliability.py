@@ -55,6 +55,7 @@ from nas.evidence.paired import Fit, Scores, fit  # noqa: E402
 from nas.evidence.panel import best_of, directions_seen, kinds_seen  # noqa: E402
 from nas.evidence.quantiles import LEVEL  # noqa: E402
 from nas.evidence.reliability import Reliability, load_measurements  # noqa: E402
+from nas.study.named_recipes import load_recipe  # noqa: E402
 from nas.study.outcomes import NanLoss  # noqa: E402
 from nas.study.recipe import Recipe, default_recipe  # noqa: E402
 
@@ -322,7 +323,7 @@ def markdown(r: Reliability) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--recipe", help="a recipe's file; default: the device's own")
+    parser.add_argument("--recipe", help="a name or a file; default: the device's own")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
@@ -334,7 +335,7 @@ def main() -> None:
     parser.add_argument("--markdown", action="store_true", help="train nothing, print Markdown")
     parser.add_argument("--ship", action="store_true", help=f"into {SHIPPED.name}, every space")
     args = parser.parse_args()
-    recipe = Recipe.load(args.recipe) if args.recipe else default_recipe(args.device)
+    recipe = load_recipe(args.recipe) if args.recipe else default_recipe(args.device)
     if args.threads is not None:
         recipe = recipe.model_copy(update={"threads": args.threads})
     path = args.runs or RESULTS / f"proxy_runs_{recipe.fingerprint()[:8]}.jsonl"

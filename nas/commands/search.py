@@ -70,7 +70,9 @@ class Wanted:
     data: Annotated[
         str | None, typer.Option(help="scenes, digits, relations, photographs or folder:PATH.")
     ] = None
-    recipe: Annotated[Path | None, typer.Option(help="YAML recipe of the training proxy.")] = None
+    recipe: Annotated[
+        Path | None, typer.Option(help="Recipe of the training proxy: a name or a YAML file.")
+    ] = None
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs per trial.")] = None
     evaluate: Annotated[
         str | None, typer.Option(help="Your own module:function that scores a design.")

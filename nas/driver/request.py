@@ -13,6 +13,7 @@ from nas.errors import StudyError
 from nas.planning.strategies import check_strategy
 from nas.study.budget import Budget
 from nas.study.long_sequences import USUAL_SIDE, with_tokens
+from nas.study.named_recipes import load_recipe
 from nas.study.place import Place
 from nas.study.recipe import Recipe, default_recipe
 from nas.study.settings import Settings
@@ -34,8 +35,8 @@ def search_settings(
 ) -> Settings:
     """Make settings from what a user wrote; nothing is trained, no database is touched.
 
-    space: a shipped one's name, a YAML file, or what such a file holds. recipe: a YAML file or a
-    recipe; the default of the device otherwise. evaluate: module:function that scores designs.
+    space: a shipped one's name, a YAML file, or what such a file holds. recipe: a name, a YAML
+    file or a recipe; the default of the device otherwise. evaluate: module:function that scores designs.
     place: where the study will be trained, which its default recipe depends on; this machine's
     best device by default. fields: of the settings, as they are.
     Raises: SpaceError, DataError, KernelError or StudyError for the first thing that is wrong.
@@ -76,7 +77,7 @@ def _recipe(
         made = default_recipe(place.device, *(update.pop(name, None) for name in names))
         made = with_tokens(made, image_size)
     else:
-        made = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+        made = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     return Recipe.model_validate(made.model_dump() | update) if update else made
 
 

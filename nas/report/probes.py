@@ -19,8 +19,9 @@ def probes_view(found: Probes, asked: ProbeAsked) -> list[RenderableType]:
     """Render a probe, a table a task."""
     parts: list[RenderableType] = []
     for one in found.probes:
-        parts += [Text(), _table(shortened(one, asked)), Text()]
-        parts += [Text(line) for line in probe_sentences(shortened(one, asked))]
+        short = shortened(one, asked)
+        parts += [Text(), _table(short), *_parts(short), Text()]
+        parts += [Text(line) for line in probe_sentences(short)]
     return [*parts, *(Text(note) for note in asked.notes), Text(CAPABILITY)]
 
 
@@ -43,21 +44,35 @@ def shortened(found: Probe, asked: ProbeAsked) -> Probe:
 
 
 def _table(found: Probe) -> RenderableType:
-    keys = list(dict.fromkeys(key for r in found.rows for key in r.parts))
-    heads = [key.rpartition("/")[2] for key in keys]
     rows = [
         (
-            r.name + (" (control)" if r.control else ""),
+            _named(r),
             f"{r.mean:.3f}",
             "-" if r.lead is None else f"{r.lead.estimate:+.3f}",
             "-" if r.lead is None else f"{r.lead.low:+.3f} to {r.lead.high:+.3f}",
-            *(f"{r.parts[key]:.2f}" if key in r.parts else "-" for key in keys),
             "-" if r.params is None else f"{r.params:,}",
         )
         for r in found.rows
     ]
-    columns = (found.task, "skill", f"over {found.against}", "95 %", *heads, "params")
-    return table(columns, rows, numeric=" ".join(("skill", *heads, "params")))
+    columns = (found.task, "skill", f"over {found.against}", "95 %", "params")
+    return table(columns, rows, numeric="skill params")
+
+
+def _parts(found: Probe) -> list[RenderableType]:
+    """Return a table of the task's parts, where it has several."""
+    keys = list(dict.fromkeys(key for r in found.rows for key in r.parts))
+    if len(keys) < 2:
+        return []
+    heads = [key.rpartition("/")[2] for key in keys]
+    rows = [
+        (_named(r), *(f"{r.parts[key]:.2f}" if key in r.parts else "-" for key in keys))
+        for r in found.rows
+    ]
+    return [table((found.task, *heads), rows, numeric=" ".join(heads))]
+
+
+def _named(row: Probed) -> str:
+    return row.name + (" (control)" if row.control else "")
 
 
 def probe_alternative(found: Probes, asked: ProbeAsked) -> str:
