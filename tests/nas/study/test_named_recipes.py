@@ -22,5 +22,5 @@ def test_file_is_read_and_a_typo_is_met(tmp_path):
     assert load_recipe(path).epochs == 7
     with pytest.raises(DataError, match="no recipe 'gpu_2mins'; did you mean 'gpu_2min'"):
         load_recipe("gpu_2mins")
-    with pytest.raises(DataError, match="absent.yaml"):
+    with pytest.raises(DataError, match=r"absent\.yaml"):
         load_recipe(tmp_path / "absent.yaml")
