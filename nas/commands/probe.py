@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from nas.commands.compare import run_and_show
+from nas.commands.compare import run_and_show, where_of
 from nas.commands.options import (
     DEFAULT_STORAGE,
     STUDY_ROOM,
@@ -64,11 +64,12 @@ def probe(
     from nas.driver.request import this_machine
     from nas.driver.studies import start
 
-    place = this_machine(device, backend=backend, **machines.place())
+    where = where_of(machines)
+    place = this_machine(device, backend=backend, **where.place())
     settings, asked = probe_of(
         subjects, parse_tasks(task), seeds=seeds, seed=seed, updates=updates, threads=threads
     )
-    executor = machines.choose(settings, place.device)
+    executor = where.choose(settings, place.device)
     opened = start(study or probe_name(subjects), storage, settings, place)
     try:
         opened.compare(asked)

@@ -36,7 +36,8 @@ def search_settings(
     """Make settings from what a user wrote; nothing is trained, no database is touched.
 
     space: a shipped one's name, a YAML file, or what such a file holds. recipe: a name, a YAML
-    file or a recipe; the default of the device otherwise. evaluate: module:function that scores designs.
+    file or a recipe; the default of the device otherwise. evaluate: module:function that scores
+    designs.
     place: where the study will be trained, which its default recipe depends on; this machine's
     best device by default. fields: of the settings, as they are.
     Raises: SpaceError, DataError, KernelError or StudyError for the first thing that is wrong.
