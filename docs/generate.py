@@ -77,7 +77,12 @@ _TITLES: dict[Sort, str] = {
     "config": "Config files: what a network is",
     "recipe": "Recipe files: how a candidate is trained",
 }
-_GUIDES = {"space": "spaces.md", "config": "spaces.md", "recipe": "proxies.md"}
+_GUIDES = {
+    "space": "spaces.md",
+    "config": "spaces.md",
+    "recipe": "proxies.md",
+    "training": "train.md",
+}
 
 
 def fields_page(sort: Sort) -> str:

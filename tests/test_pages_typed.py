@@ -60,6 +60,8 @@ def reduced(arguments):
     if made[0] in ("show", "export") and made[-1] != "pareto" and "--trial" in made:
         if made[made.index("--trial") + 1].isdigit():
             option(made, "--trial", str(LAST_TRIAL))
+    if made[0] == "train":
+        made += "--epochs 1 --image-size 32 --batch-size 256 --plain".split()
     if made[0] == "run-trial":
         made[2] = str(LAST_TRIAL)
     return made
@@ -74,6 +76,8 @@ def folder(tmp_path_factory):
     (place / "tiny.yaml").write_text(TINY)
     space = next(b for b in blocks(ROOT / "docs" / "spaces.md") if b.language == "yaml")
     (place / "my_space.yaml").write_text(space.text)
+    own = next(b for b in blocks(ROOT / "docs" / "train.md") if b.language == "yaml")
+    (place / "own.yaml").write_text(own.text)
     for number in range(256):
         image = place / "data" / "flowers" / ("rose", "tulip")[number % 2] / f"{number}.png"
         image.parent.mkdir(parents=True, exist_ok=True)

@@ -12,12 +12,18 @@ from backbones import list_presets
 from backbones.catalog import PRESETS
 from backbones.json_schema import field_notes, json_schema
 from backbones.registry import MIXERS, ORDERS
+from nas.full_training.recipe import RECIPES, list_recipes
 from nas.report.schemas import SORTS, schema_text
 from nas.study.recipe import Recipe
 from search_spaces import list_spaces
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = {"space": "search_spaces", "config": "backbones", "recipe": "nas/study"}
+FILES = {
+    "space": "search_spaces",
+    "config": "backbones",
+    "recipe": "nas/study",
+    "training": "nas/full_training",
+}
 
 
 def shipped(sort):
@@ -45,6 +51,7 @@ def test_shipped_schema_is_what_the_models_say(sort):
 YAML = [("space", ROOT / "search_spaces" / f"{name}.yaml") for name in list_spaces()]
 YAML += [("space", path) for path in sorted((ROOT / "search_spaces" / "ablations").glob("*.yaml"))]
 YAML += [("config", PRESETS / f"{name}.yaml") for name in list_presets()]
+YAML += [("training", RECIPES / f"{name}.yaml") for name in list_recipes()]
 
 
 @pytest.mark.parametrize(("sort", "path"), YAML, ids=lambda value: getattr(value, "stem", None))

@@ -192,7 +192,9 @@ def spaces(
 
 @app.command(rich_help_panel=LOOK_ROOM)
 def schema(
-    sort: Annotated[Literal["space", "config", "recipe"], typer.Argument(help="Sort of file.")],
+    sort: Annotated[
+        Literal["space", "config", "recipe", "training"], typer.Argument(help="Sort of file.")
+    ],
 ) -> None:
     """Print the JSON Schema of a sort of file, for editors that complete and check YAML."""
     from nas.report.schemas import schema_text

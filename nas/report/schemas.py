@@ -1,4 +1,4 @@
-"""The JSON Schemas of the files that people write: spaces, configs and recipes."""
+"""The JSON Schemas of the files that people write: spaces, configs, recipes of both sorts."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Literal
 from backbones.json_schema import json_schema
 from backbones.registry import imported
 
-Sort = Literal["space", "config", "recipe"]
+Sort = Literal["space", "config", "recipe", "training"]
 SORTS: dict[Sort, str] = {
     "space": "search_spaces.language:SpaceFile",
     "config": "backbones.config:BackboneConfig",
     "recipe": "nas.study.recipe:Recipe",
+    "training": "nas.full_training.recipe:TrainingRecipe",
 }
 
 
