@@ -286,32 +286,25 @@ def search(
     lines alone. where: fields of `Where`. The rest as the command's options.
     Raises: what the command says in one line (`ScanNASError`), before anything is trained.
     """
-    from backbones.image_size import parse_image_size
     from nas.driver.enqueueing import enqueue, wishes
-    from nas.driver.request import search_settings, this_machine
+    from nas.driver.request import this_machine
     from nas.driver.studies import start
-    from nas.study.budget import parse_budget
     from nas.study.confirmation import parse_confirmation
 
     asked = Where.of(where)
     place = this_machine(device, backend=backend, **asked.place())
-    size = parse_image_size(image_size) if isinstance(image_size, str) else image_size
     from_file = warm_start not in ("presets", "none")
-    settings = search_settings(
-        space=space,
-        budget=parse_budget([budget] if isinstance(budget, str) else list(budget)),
-        trials=trials,
-        strategy=strategy,
+    first_of = "presets" if from_file else warm_start
+    named = {"space": space, "trials": trials, "strategy": strategy, "epochs": epochs, "seed": seed}
+    settings = _settings(
+        budget=[budget] if isinstance(budget, str) else budget,
         data=_data(data, storage),
-        recipe=Path(recipe) if isinstance(recipe, str) else recipe,
-        epochs=epochs,
-        evaluate=_name(evaluate),
-        place=place,
-        image_size=size,
-        warm_start="presets" if from_file else warm_start,
-        objectives=objective.split(","),
-        pruner=pruner,
-        seed=seed,
+        recipe=recipe,
+        evaluate=evaluate,
+        objective=objective,
+        image_size=image_size,
+        **named,
+        **{"place": place, "warm_start": first_of, "pruner": pruner},
     )
     executor = asked.choose(settings, place.device, _proxy(evaluate, settings.recipe))
     confirmation = parse_confirmation(confirm)
@@ -319,6 +312,30 @@ def search(
     opened = start(study, storage, settings, place, confirmation=confirmation)
     enqueue(opened, first)
     return _run(opened, storage, executor, plain)
+
+
+def _settings(
+    *,
+    budget: Sequence[str],
+    recipe: str | Path | Recipe | None,
+    evaluate: str | Callable[..., Any] | None,
+    objective: str,
+    image_size: ImageSize | str,
+    **fields: Any,
+) -> Settings:
+    """Return settings from the forms that a user may write them in."""
+    from backbones.image_size import parse_image_size
+    from nas.driver.request import search_settings
+    from nas.study.budget import parse_budget
+
+    return search_settings(
+        budget=parse_budget(list(budget)),
+        recipe=Path(recipe) if isinstance(recipe, str) else recipe,
+        evaluate=_name(evaluate),
+        objectives=objective.split(","),
+        image_size=parse_image_size(image_size) if isinstance(image_size, str) else image_size,
+        **fields,
+    )
 
 
 def _run(

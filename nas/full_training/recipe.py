@@ -22,16 +22,23 @@ class TrainingRecipe(BaseModel):
     """How a network is trained: everything but the network, the data and the machine.
 
     source: the paper or repository that it is from.
+    epochs: passes over the training images.
     image_size: side in pixels; null takes the architecture's own.
     batch_size: images of an update, over all processes and passes.
-    lr: peak, of an update of lr_batch images: it grows in proportion to batch_size. min_lr: at the
-        end of the cosine. warmup_lr: at the start of warmup_epochs; both as shares of the peak.
-    optimizer: a name that timm knows. betas: null for its own. layer_decay: factor of the learning
-        rate from each layer to the one below, null for none. clip_grad: gradient norm.
+    optimizer: a name that timm knows. betas: null for its own.
+    lr: peak, of an update of lr_batch images: it grows in proportion to batch_size. lr_batch: see
+        lr. min_lr: at the end of the cosine, a share of the peak. warmup_epochs: of a linear rise.
+        warmup_lr: at its start, a share of the peak.
+    weight_decay: not of norms, biases, positions and a scan's dynamics. layer_decay: factor of the
+        learning rate from each layer to the one below, null for none. clip_grad: gradient norm,
+        null for none.
     drop_path: of the last block; null as the architecture states. drop_rate: before the classifier.
-    mixup, cutmix: alpha of the mixing's Beta, 0 for none. scale, ratio: of the random crop.
-    hflip: chance of a mirrored image. auto_augment: timm's name of a policy, null for none.
-    erase: chance of an erased rectangle. repeats: of an image in a batch's epoch (DeiT).
+    label_smoothing: share of a label that is spread over all classes.
+    mixup: alpha of the Beta that images are mixed by, 0 for none. cutmix: the same of pasted boxes.
+    scale: of the random crop's area. ratio: of its sides.
+    hflip: chance of a mirrored image. color_jitter: of brightness, contrast and saturation.
+        auto_augment: timm's name of a policy, null for none. erase: chance of an erased rectangle.
+    repeats: of an image within an epoch, each time augmented anew (DeiT).
     ema: decay of the averaged weights, null for none; it rises as in timm's ModelEmaV3, so that a
         short training averages what it has learned.
     token: pixels on a side for which one label is predicted (dense).
