@@ -3,8 +3,8 @@
     python benchmarks/report_page.py [--trials 5000] [--runs 5]
 
 A study of the quadtree space is made up, its trials repeated to the number asked for, the page
-written and opened in a headless Chromium (the system's) with two figures in view. Opened: from the
-navigation until the figures are drawn and the page is idle. Busy: processor seconds of the page's
+written and opened in a headless Chromium (the system's). Opened: from the navigation until the
+figures in view are drawn and the page is idle. Busy: processor seconds of the page's
 main thread until then, which other programs on the machine do not change.
 Bars: 2 s on a quiet machine with 2 cores, 6 MB.
 """
@@ -33,7 +33,10 @@ from search_spaces import SearchSpace  # noqa: E402
 
 BAR_S, BAR_BYTES = 2.0, 6_000_000
 DRAWN = """() => new Promise((done) => {
-  const look = () => document.querySelectorAll('.pair .main-svg .legend').length >= 2
+  const seen = () => [...document.querySelectorAll('.canvas')].filter(
+    (figure) => figure.getBoundingClientRect().top < innerHeight);
+  const drawn = (figure) => figure.querySelector('.main-svg .legend') !== null;
+  const look = () => seen().length && seen().every(drawn)
     ? requestIdleCallback(() => done(performance.now() / 1000)) : setTimeout(look, 10);
   look();
 })"""
@@ -52,7 +55,7 @@ def made_up(trials: int, distinct: int = 200) -> Facts:
         {
             **rows[number % distinct], "trial": number, "label": None, "kind": "mutation",
             "state": "complete", "score": float(rng.beta(8, 3)), "seconds": 20.0, "error": None,
-            "learned": True, "fingerprint": f"{number:064x}",
+            "learned": True, "latency_ms": None, "fingerprint": f"{number:064x}",
         }
         for number in range(trials)
     ]  # fmt: skip
@@ -69,9 +72,9 @@ def made_up(trials: int, distinct: int = 200) -> Facts:
     }  # fmt: skip
     return Facts(
         study=study, trials=many, leaders=many[:20], baselines=[],
-        pareto={"flops": [best], "params": [best]}, winner=winner,
+        pareto={"flops": [best], "params": [best], "latency_ms": []}, winner=winner,
         reliability=load_measurements().measured[0], effects=None, state="scored", said="",
-        verdict="", findings=[], confirmed=None, cautions=[],
+        verdict="", findings=[], asked=None, confirmed=None, cautions=[],
     )  # fmt: skip
 
 

@@ -92,6 +92,9 @@ def report(
         Path | None, typer.Option(help="HTML file to write.", show_default=False)
     ] = None,
     png: Annotated[Path | None, typer.Option(help="Folder for the single figures, as PNG.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Of the best candidate, trained: for its quadtrees.")
+    ] = None,
     storage: StorageOption = DEFAULT_STORAGE,
 ) -> None:
     """Write a study as one page with figures and pictures, which needs no network."""
@@ -99,7 +102,7 @@ def report(
     from nas.report.html.page import write_report
 
     path = out or Path("runs") / "reports" / f"{study}.html"
-    for written in write_report(study, storage, path, png):
+    for written in write_report(study, storage, path, png, weights):
         say(f"wrote {written}")
 
 

@@ -86,11 +86,14 @@ def summary(study: str, storage: str, *, top: int = 10) -> dict[str, Any]:
 def trials(study: str, storage: str) -> list[dict[str, Any]]:
     """Return every candidate and baseline of a study with its choices, as proposed.
 
+    latency_ms, of a row: on the study's first device, None where it was not measured.
     Raises: StoreError; StudyError for an unknown study.
     """
 
     def read(session: Session, row: Study) -> list[dict[str, Any]]:
-        query = _of(row, CANDIDATE, BASELINE).add_columns(Run.choices)
+        timed = _timed(row)
+        query = _of(row, CANDIDATE, BASELINE).add_columns(Run.choices, timed.c.latency_ms)
+        query = query.outerjoin(timed, timed.c.architecture_id == Run.architecture_id)
         return _rows(session, query.order_by(Run.proposal))
 
     with opened(storage) as store:
@@ -229,14 +232,9 @@ def _summary(session: Session, study: Study, top: int) -> dict[str, Any]:
 
 def _scored(session: Session, study: Study) -> list[dict[str, Any]]:
     """Return what a choice among candidates needs; latency is of the study's first device."""
-    timed = (
-        select(Measurement.architecture_id, func.min(Measurement.value).label("ms"))
-        .where(Measurement.metric == LATENCY, Measurement.device == study.place.get("device"))
-        .group_by(Measurement.architecture_id)
-        .subquery()
-    )
+    timed = _timed(study)
     query = (
-        select(Run.trial_number, Run.score, Architecture.params, timed.c.ms)
+        select(Run.trial_number, Run.score, Architecture.params, timed.c.latency_ms)
         .join(Architecture, Architecture.id == Run.architecture_id)
         .outerjoin(timed, timed.c.architecture_id == Architecture.id)
         .where(Run.study_id == study.id, Run.newest, Run.role == CANDIDATE, Run.state == COMPLETE)
@@ -244,6 +242,15 @@ def _scored(session: Session, study: Study) -> list[dict[str, Any]]:
     )
     names = ("trial", "score", "params", "latency_ms")
     return [dict(zip(names, row, strict=True)) for row in session.execute(query)]
+
+
+def _timed(study: Study) -> Any:
+    return (
+        select(Measurement.architecture_id, func.min(Measurement.value).label(LATENCY))
+        .where(Measurement.metric == LATENCY, Measurement.device == study.place.get("device"))
+        .group_by(Measurement.architecture_id)
+        .subquery()
+    )
 
 
 def counts(session: Session, study: Study) -> dict[str, int]:

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COSTS = {"flops": ("FLOPs of one image, in 1e9", 1e-9), "params": ("parameters, in 1e6", 1e-6)}
+COSTS = {
+    "flops": ("FLOPs of one image, in 1e9", 1e-9),
+    "params": ("parameters, in 1e6", 1e-6),
+    "latency_ms": ("measured latency, ms", 1.0),
+}
 COUNTS = 0.05
 """A choice is seen to count below this p, corrected for all choices."""
 MOST_CHOICES = 8
@@ -29,13 +33,13 @@ Row = dict[str, Any]
 def cloud_figure(trials: list[Row], front: list[Row], cost: str, metric: Metric = TOP1) -> Figure:
     """Draw designs by score and cost, the Pareto front, and the published designs by name.
 
-    trials, front: rows with trial, label, score, flops and params; those without a score are
-    left out. cost: one of COSTS.
+    trials, front: rows with trial, label, score and the cost; those without a score or the cost
+    are left out. cost: one of COSTS.
     """
     title, scale = COSTS[cost]
     figure = new_figure(*_SIZE)
     axis = _axis(figure, title, _under_proxy(metric))
-    candidates, named = _split(trials)
+    candidates, named = _split([row for row in trials if row[cost] is not None])
     axis.plot(
         [r[cost] * scale for r in candidates], _scores(candidates, metric), "o", ms=5,
         color=COLORS[0], alpha=0.6, mec="none", label="candidates",

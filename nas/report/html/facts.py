@@ -45,8 +45,8 @@ class Facts:
     and baselines. winner: the best candidate in full, None without a score. reliability: of the
     recipe, None where it was not measured. effects: of the choices, None where there are too few
     designs. confirmed: the verdict of a confirmation, None without one; findings: it in words, a
-    line each. state: empty, running, failed or scored,
-    and in words.
+    line each; asked: what was confirmed, as `--confirm` takes it. state: empty, running, failed
+    or scored, and in words.
     """
 
     study: dict[str, Any]
@@ -61,6 +61,7 @@ class Facts:
     said: str
     verdict: str
     findings: list[str]
+    asked: str | None
     confirmed: Verdict | None
     cautions: list[str]
 
@@ -68,6 +69,11 @@ class Facts:
     def scored(self) -> list[dict[str, Any]]:
         """Trials that have a score."""
         return [t for t in self.trials if t["score"] is not None]
+
+    @property
+    def costs(self) -> list[str]:
+        """The costs that scores are drawn against: latency where it was measured."""
+        return [cost for cost, front in self.pareto.items() if front or cost in ("flops", "params")]
 
     @property
     def metric(self) -> Metric:
@@ -93,17 +99,25 @@ def gather(study: str, storage: str) -> Facts:
         trials=trials,
         leaders=summary["leaderboard"],
         baselines=summary["baselines"],
-        pareto=summary["pareto"],
+        pareto={**summary["pareto"], queries.LATENCY: _fastest(trials)},
         winner=None if best is None else queries.trial(study, storage, best["trial"]),
         reliability=measured,
         effects=_effects(trials, metric_of(recipe), None if measured is None else measured.noise),
         state=state,
         said=said,
         verdict=verdict(summary).plain,
+        asked=None if stored is None else "{finalists}x{seeds}".format(**summary["confirmation"]),
         confirmed=None if stored is None else Verdict.model_validate(stored),
         findings=[text.plain for text in findings(summary)],
         cautions=[text.plain for text in cautions],
     )
+
+
+def _fastest(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the Pareto front of score and measured latency, best score first."""
+    timed = [(t["score"], t[queries.LATENCY]) for t in trials]
+    points = [(n, s, ms) for n, (s, ms) in enumerate(timed) if s is not None and ms is not None]
+    return [trials[number] for number in queries.front(points)]
 
 
 def _effects(trials: list[dict[str, Any]], metric: Metric, noise: float | None) -> Analysis | None:
@@ -184,6 +198,7 @@ def columns(facts: Facts) -> dict[str, Any]:
         "score": [_rounded(t["score"]) for t in trials],
         "flops": [t["flops"] for t in trials],
         "params": [t["params"] for t in trials],
+        "latency_ms": [t["latency_ms"] for t in trials] if "latency_ms" in facts.costs else None,
         "seconds": [None if t["seconds"] is None else round(t["seconds"], 1) for t in trials],
         "label": [t["label"] for t in trials],
         "learned": [int(t["learned"]) for t in trials],

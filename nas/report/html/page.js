@@ -11,8 +11,9 @@ const colors = () => [...(dark.matches ? [DARK, ...OTHERS, LIGHT] : [LIGHT, ...O
 const ACCENT = "#D55E00";
 const SYMBOLS = ["circle", "square", "triangle-up", "cross", "star", "triangle-down", "x"];
 const COSTS = {
-  flops: { title: "FLOPs of one image, in 10⁹", scale: 1e-9, unit: "G" },
-  params: { title: "parameters, in millions", scale: 1e-6, unit: "M" },
+  flops: { name: "FLOPs", title: "FLOPs of one image, in 10⁹", scale: 1e-9 },
+  params: { name: "parameters", title: "parameters, in millions", scale: 1e-6 },
+  latency_ms: { name: "latency", title: "measured latency, ms", scale: 1 },
 };
 
 // Plotly reads a little HTML in texts: names are escaped, so that they stay names.
@@ -37,6 +38,7 @@ function described(i) {
     `<b>trial ${T.trial[i]}</b>, ${plain(what)}: ${share(T.score[i])}`,
     `${(T.flops[i] * 1e-9).toFixed(3)}G FLOPs, ${(T.params[i] * 1e-6).toFixed(2)}M parameters`,
   ];
+  if (T.latency_ms && T.latency_ms[i] !== null) lines.push(`${T.latency_ms[i].toFixed(2)} ms`);
   for (const name of Object.keys(T.choices)) {
     const value = choiceOf(name, i);
     if (value !== null) lines.push(`${plain(name)}: ${plain(value)}`);
@@ -50,10 +52,10 @@ function shown() {
 }
 
 // Candidates in groups by how they were proposed or by a choice: the six largest, then the rest.
-function groups() {
+function groups(drawn) {
   const by = byId("color-by").value;
   const found = new Map();
-  for (const i of shown().filter((i) => T.label[i] === null)) {
+  for (const i of drawn.filter((i) => T.label[i] === null)) {
     const value = by === "" ? T.kinds[T.kind[i]] : choiceOf(by.slice(1), i) ?? "without this choice";
     if (!found.has(value)) found.set(value, []);
     found.get(value).push(i);
@@ -89,12 +91,14 @@ function layout(x, extra) {
   };
 }
 
-const baselines = () => shown().filter((i) => T.label[i] !== null);
+const published = (rows) => rows.filter((i) => T.label[i] !== null);
 
-function cloud(cost) {
+function designs() {
+  const cost = byId("cost").value;
   const { title, scale } = COSTS[cost];
   const x = (i) => T[cost][i] * scale;
-  const rows = groups();
+  const drawn = shown().filter((i) => T[cost][i] !== null);
+  const rows = groups(drawn);
   const many = rows.reduce((n, group) => n + group[1].length, 0) > 400;
   const front = DATA.pareto[cost];
   const traces = rows.map(([name, group], place) => points(name, group, x, marker(place, many)));
@@ -103,7 +107,7 @@ function cloud(cost) {
     y: front.map((p) => SCALE * p[1]), line: { shape: "hv", color: css("--faint"), width: 1.5 },
     hoverinfo: "skip",
   });
-  const named = baselines();
+  const named = published(drawn);
   if (named.length) {
     traces.push({
       ...points("published designs", named, x, {
@@ -121,7 +125,7 @@ function course() {
   const rows = shown();
   const done = rows.filter((i) => T.label[i] === null);
   const traces = [points("candidates", done, (i) => T.trial[i], marker(0, done.length > 400))];
-  const named = baselines();
+  const named = published(rows);
   if (named.length) {
     traces.push(points("published designs", named, (i) => T.trial[i], {
       symbol: "diamond", size: 9, color: css("--paper"), line: { color: css("--ink"), width: 2 },
@@ -158,8 +162,7 @@ function outcomes() {
 }
 
 const FIGURES = {
-  "plot-flops": () => cloud("flops"),
-  "plot-params": () => cloud("params"),
+  "plot-designs": designs,
   "plot-course": course,
   "plot-outcomes": outcomes,
 };
@@ -210,6 +213,8 @@ else loadPlotly().then(() => Object.keys(FIGURES).filter(byId).forEach((id) => s
 const again = () => drawn.forEach(draw);
 dark.addEventListener("change", again);
 if (byId("color-by")) {
+  for (const [name, cost] of Object.entries(COSTS)) if (T[name]) byId("cost").add(new Option(cost.name, name));
+  byId("cost").addEventListener("change", again);
   byId("color-by").add(new Option("how it was proposed", ""));
   for (const name of Object.keys(T.choices)) byId("color-by").add(new Option(name, "=" + name));
   byId("color-by").addEventListener("change", again);

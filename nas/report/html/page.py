@@ -25,6 +25,7 @@ from nas.report.html.pictures import (
     design_pictures,
     effects_picture,
     figure_words,
+    partitions,
     result_pictures,
     verdict_picture,
 )
@@ -36,14 +37,19 @@ from nas.training.environment import version_of
 MOST_FAILURES = 50
 
 
-def write_report(study: str, storage: str, out: Path, png: Path | None = None) -> list[Path]:
+def write_report(
+    study: str, storage: str, out: Path, png: Path | None = None, weights: Path | None = None
+) -> list[Path]:
     """Write the report of a study to `out`, and to the folder `png` its single figures.
 
+    weights: of the best candidate, trained; its quadtrees are drawn with them.
     Returns: the files written.
-    Raises: StoreError; StudyError for an unknown study, or a file that cannot be written.
+    Raises: StoreError; StudyError for an unknown study, weights that do not fit, or a file that
+        cannot be written; ConfigError for weights that cannot be read.
     """
     facts = gather(study, storage)
-    page = render(facts, shown(parse_url(storage)))
+    windows = None if facts.winner is None else partitions(facts.winner, weights)
+    page = render(facts, shown(parse_url(storage)), windows, trained=weights is not None)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(page, encoding="utf-8")
@@ -54,18 +60,23 @@ def write_report(study: str, storage: str, out: Path, png: Path | None = None) -
     pictures = result_pictures(facts)
     if facts.winner is not None:
         pictures += design_pictures(facts.winner)
+    if windows is not None:
+        pictures.append(windows)
     return [out, *(picture.write(png) for picture in pictures)]
 
 
-def render(facts: Facts, database: str) -> str:
+def render(
+    facts: Facts, database: str, windows: Picture | None = None, *, trained: bool = False
+) -> str:
     """Return the page: self-contained, every name escaped.
 
-    database: as it may be shown, without a password.
+    database: as it may be shown, without a password. windows: what the best candidate's quadtrees
+    choose over photographs, trained or as they begin.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     winner, measured, named = facts.winner, facts.reliability, facts.metric.metric
-    failures = [t for t in facts.trials if t["error"]]
+    failures, said = [t for t in facts.trials if t["error"]], figure_words(facts)
     noise = None if measured is None else measured.noise
     return environment.from_string(_file("page.html.jinja")).render(
         facts=facts,
@@ -84,7 +95,9 @@ def render(facts: Facts, database: str) -> str:
         },
         sections=_sections(facts),
         asked=_asked(facts.study),
-        says=figure_words(facts),
+        says=said | {"designs": " ".join(said[cost] for cost in facts.costs)},
+        windows=None if windows is None else _shown(windows),
+        trained=trained,
         course_title="Scores in the order proposed, and the best so far"
         + (" with the noise of one run" if noise is not None else ""),
         heads=("trial", "design", named, "FLOPs", "parameters", "training", "fingerprint"),
@@ -131,7 +144,7 @@ def _sections(facts: Facts) -> list[tuple[str, str]]:
     ]
     there += [("effects", "effects of choices", facts.effects is not None)]
     there += [("winner", "best candidate", facts.winner is not None)]
-    there += [("proxy", "what the proxy sees", facts.reliability is not None)]
+    there += [("proxy", "what the proxy sees", bool(facts.scored))]
     there += [("outcomes", "outcomes", bool(facts.trials)), ("again", "every number again", True)]
     return [(name, title) for name, title, shown in there if shown]
 
@@ -241,5 +254,9 @@ def _again(facts: Facts, trial: dict[str, Any], database: str) -> str:
     where = ["--storage", database]
     return "\n".join(
         shlex.join([INSTALLED, *words, *where])
-        for words in (("run-trial", name, number), ("export", name, "--trial", number))
+        for words in (
+            *([["confirm", name, "--confirm", facts.asked]] if facts.asked else []),
+            ("run-trial", name, number),
+            ("export", name, "--trial", number),
+        )
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from backbones.config import BackboneConfig, resolve_blocks
@@ -20,7 +21,6 @@ from nas.report.drawings.orders import (
     visited,
 )
 from nas.report.drawings.results import (
-    COSTS,
     cloud_figure,
     course_figure,
     effects_figure,
@@ -55,6 +55,25 @@ def design_pictures(trial: dict[str, Any]) -> list[Picture]:
     return pictures
 
 
+def partitions(trial: dict[str, Any], weights: Path | None) -> Picture | None:
+    """Return the windows that a trial's quadtrees choose over photographs, None without any.
+
+    weights: of the trained design; without them, the network as it begins under the trial's seed.
+    Raises: as `nas.report.inspection.subjects.trained`.
+    """
+    config = BackboneConfig.model_validate(trial["config"])
+    if not any(order.learned for order in scan_orders(config)):
+        return None
+    from nas.report.inspection.figures import partitions_of
+    from nas.report.inspection.scans import record
+    from nas.report.inspection.subjects import as_input, sample_images, trained, untrained
+
+    names, photos = sample_images((), trial["image_size"])
+    seed = trial["seed"]
+    model = untrained(config, seed) if weights is None else trained(config, weights)
+    return partitions_of(record(model, as_input(photos, config.in_chans)), names, photos)
+
+
 def scan_orders(config: BackboneConfig) -> list[ScanOrder]:
     """Return the distinct scan orders of a design, in the order of its blocks."""
     found: dict[str, ScanOrder] = {}
@@ -74,7 +93,7 @@ def result_pictures(facts: Facts) -> list[Picture]:
     if facts.confirmed is not None:
         pictures.append(verdict_picture(facts.confirmed))
     if facts.scored:
-        for cost in COSTS:
+        for cost in facts.costs:
             figure = cloud_figure(facts.scored, facts.pareto[cost], cost, facts.metric)
             pictures.append(Picture(f"score-against-{cost}", figure, said[cost]))
         noise = None if facts.reliability is None else facts.reliability.noise
@@ -100,7 +119,7 @@ def figure_words(facts: Facts) -> dict[str, str]:
     """Return what each figure of the results shows, in words."""
     candidates = [t for t in facts.scored if t["label"] is None]
     words = {}
-    for cost in COSTS:
+    for cost in facts.costs:
         front = "; ".join(
             f"trial {row['trial']} {scored(row['score'], facts.metric)} at {row[cost]:.3g} {cost}"
             for row in facts.pareto[cost]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _PANEL = 2.2
+MOST_QUADTREES = 4
 _DARKEST = 1e-4
 """Contributions below so much of the largest are drawn like none."""
 
@@ -122,11 +123,15 @@ def _scan_figure(
     return figure
 
 
-def partition_picture(scans: list[Scan], names: list[str], images: Tensor) -> Picture:
-    """Return the windows that quadtrees choose: a row an image, a column a block.
+def partitions_of(scans: list[Scan], names: list[str], images: Tensor) -> Picture | None:
+    """Return the windows that quadtrees choose, None without any: a row an image, a column a block.
 
+    The first `MOST_QUADTREES` blocks are drawn.
     Shapes: images (B, 3, S, S) in [0, 1].
     """
+    scans = [scan for scan in scans if scan.windows is not None][:MOST_QUADTREES]
+    if not scans:
+        return None
     said = "; ".join(
         f"{scan.block}: "
         + ", ".join(f"{name} {len(np.unique(found))}" for name, found in zip(names, _windows(scan)))

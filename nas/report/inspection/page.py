@@ -16,14 +16,12 @@ from backbones import load_config
 from backbones.config import BackboneConfig
 from nas.errors import StudyError
 from nas.report.drawings.style import Picture
-from nas.report.inspection.figures import partition_picture, reach_picture, scan_picture
+from nas.report.inspection.figures import partitions_of, reach_picture, scan_picture
 from nas.report.inspection.reach import reach
 from nas.report.inspection.scans import Scan, record
 from nas.report.inspection.subjects import as_input, sample_images, trained, untrained
 from nas.report.text import INSTALLED, giga, mega, percent
 from nas.training.environment import version_of
-
-MOST_QUADTREES = 4
 
 
 @dataclass(frozen=True)
@@ -88,15 +86,9 @@ def inspect(
         ],
         heads=("network", *(f"{percent(share, 0)} of the contribution" for share in shares)),
         scans=[_scan(scan, names, photos) for scan in _first_of_each_stage(scans)],
-        partitions=partitions(scans, names, photos),
+        partitions=partitions_of(scans, names, photos),
         learned=weights is not None,
     )
-
-
-def partitions(scans: list[Scan], names: list[str], photos: Tensor) -> Picture | None:
-    """Return the windows of the first quadtree blocks, None without any."""
-    trees = [scan for scan in scans if scan.windows is not None][:MOST_QUADTREES]
-    return partition_picture(trees, names, photos) if trees else None
 
 
 def _said(config: BackboneConfig, image_size: int, networks: list[str], images: int) -> str:

@@ -16,7 +16,7 @@ from nas.report.html.page import render
 pytestmark = pytest.mark.browser
 
 HOSTILE = "<img src=x onerror=window.hacked=1><script>window.hacked=1</script>"
-FIGURES = ("plot-flops", "plot-params", "plot-course", "plot-outcomes")
+FIGURES = ("plot-designs", "plot-course", "plot-outcomes")
 WIDTHS = {"desktop": (1300, 900), "phone": (390, 800)}
 POINTS = ".scatterlayer .point"
 
@@ -79,24 +79,24 @@ def test_figures_fit_the_page_and_pictures_are_loaded(page):
 
 
 def test_hover_shows_the_choices_as_text(page):
-    figure = page.locator("#plot-flops")
+    figure = page.locator("#plot-designs")
     figure.scroll_into_view_if_needed()
     figure.locator(POINTS).first.hover(force=True)
-    page.wait_for_selector("#plot-flops .hovertext")
+    page.wait_for_selector("#plot-designs .hovertext")
     assert re.search(r"trial \d+.*G FLOPs.*expand: ", figure.locator(".hovertext").text_content())
     # A name with markup is shown, as it is written.
-    assert HOSTILE in page.evaluate("document.getElementById('plot-flops').textContent")
+    assert HOSTILE in page.evaluate("document.getElementById('plot-designs').textContent")
 
 
 def test_filters_change_the_figures_and_the_table(page):
     from playwright.sync_api import expect
 
-    points = page.locator(f"#plot-flops {POINTS}")
+    points = page.locator(f"#plot-designs {POINTS}")
     learned = points.count()
     page.locator("#learned-only").uncheck()
     expect(points).to_have_count(learned + 1)
     page.locator("#color-by").select_option("=mixer")
-    legend = page.locator("#plot-flops .legendtext")
+    legend = page.locator("#plot-designs .legendtext")
     expect(legend.filter(has_text="mutation")).to_have_count(0)
     assert {"s", "g"} & set(legend.all_text_contents())
     page.locator("#all-trials summary").click()
@@ -108,14 +108,60 @@ def test_filters_change_the_figures_and_the_table(page):
     assert page.locator("#found").inner_text() == f"{rows.count()} found"
 
 
+def test_figure_of_the_designs_takes_another_cost(page):
+    title = "document.querySelector('#plot-designs .xtitle').textContent"
+    assert page.evaluate(title).startswith("FLOPs")
+    options = page.locator("#cost option").all_text_contents()
+    assert options == ["FLOPs", "parameters"]  # latency was not measured
+    page.locator("#cost").select_option("params")
+    page.wait_for_function(f"{title}.startsWith('parameters')")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_stands_out_from_its_paper(page, theme):
+    """Contrast of WCAG 2, level AA: 4.5 to 1."""
+    page.emulate_media(color_scheme=theme)
+    pairs = page.evaluate(
+        """() => {
+          const style = (node, key) => getComputedStyle(node)[key].match(/[\\d.]+/g).map(Number);
+          const paper = style(document.body, 'backgroundColor');
+          return [...document.querySelectorAll('p, li, td, th, dt, dd, a, footer, label, h2, pre')]
+            .map((node) => {
+              let at = node, back = style(at, 'backgroundColor');
+              while (back.length > 3 && back[3] === 0) {
+                at = at.parentElement;
+                back = at === null ? paper : style(at, 'backgroundColor');
+              }
+              return [style(node, 'color').slice(0, 3), back.slice(0, 3)];
+            });
+        }"""
+    )
+    assert len(pairs) > 30
+    worst = min(contrast(ink, paper) for ink, paper in pairs)
+    assert worst >= 4.5
+
+
+def contrast(*colors):
+    light = sorted(luminance(color) for color in colors)
+    return (light[1] + 0.05) / (light[0] + 0.05)
+
+
+def luminance(color):
+    parts = [v / 255 for v in color]
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
 def test_page_follows_the_theme_of_the_reader(page):
     def ink():
-        return page.evaluate("getComputedStyle(document.querySelector('#plot-flops .xtitle')).fill")
+        return page.evaluate(
+            "getComputedStyle(document.querySelector('#plot-designs .xtitle')).fill"
+        )
 
     light = ink()
     page.emulate_media(color_scheme="dark")
     page.wait_for_function(
-        "before => getComputedStyle(document.querySelector('#plot-flops .xtitle')).fill !== before",
+        "before => getComputedStyle(document.querySelector('#plot-designs .xtitle')).fill !== before",
         arg=light,
     )
     page.emulate_media(color_scheme="light")

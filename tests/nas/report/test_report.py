@@ -6,8 +6,10 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
+from safetensors.torch import save_file
 from doubles import CONDITIONAL, FakeProxy, driver, new_study, settings
 
+from backbones.config import BackboneConfig
 from nas.commands.options import Machines
 from nas.commands.search import Wanted
 from nas.driver.running import run
@@ -18,7 +20,8 @@ from nas.executors.inline import InlineExecutor
 from nas.report.drawings.results import effects_figure, verdict_figure
 from nas.report.html.facts import best_so_far, columns, gather, search_command
 from nas.report.html.page import render, write_report
-from nas.report.html.pictures import figure_words, result_pictures
+from nas.report.html.pictures import figure_words, partitions, result_pictures
+from nas.report.inspection.subjects import untrained
 from nas.study.outcomes import NanLoss
 
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror=hacked=1>"
@@ -77,7 +80,9 @@ def test_page_holds_all_it_shows_and_the_data_are_the_studys(scored):
         t["score"] is None for t in scored.trials
     ]
     ids = {a[1:] for a in page.addresses if a.startswith("#")}
-    assert ids == {"asked", "designs", "course", "leaders", "winner", "outcomes", "again"}
+    assert ids == {
+        *("asked", "designs", "course", "leaders", "winner", "proxy", "outcomes", "again"),
+    }
     text = " ".join(page.text)
     assert scored.winner["fingerprint"] in text
     assert "5 of them with a score" in text
@@ -126,7 +131,7 @@ def test_empty_running_and_failed_studies_say_so(sqlite_url, clock, tmp_path):
     facts = gather("s", other)
     assert facts.state == "failed"
     page = render(facts, "x")
-    assert "No trial has a score: 3 nan" in page and "plot-flops" not in page.split("<script")[0]
+    assert "No trial has a score: 3 nan" in page and "plot-designs" not in page.split("<script")[0]
 
 
 def test_best_so_far_rises_and_leaves_the_baselines_out(scored):
@@ -213,11 +218,43 @@ def test_password_is_not_in_the_page(scored):
 
 
 def test_what_the_proxy_sees_is_shown_where_it_was_measured(scored):
-    assert "What the proxy sees" not in render(scored, "x")
+    unmeasured = render(scored, "x")
+    assert "What the proxy sees" in unmeasured and "quadtree resolutions" not in unmeasured
     page = Page(render(replace(scored, reliability=load_measurements().measured[0]), "x"))
     text = " ".join(" ".join(page.text).split())
     assert "What the proxy sees" in text and "quadtree resolutions" in text
     assert json.loads(page.scripts["data"])["noise"] == load_measurements().measured[0].noise
+
+
+def test_latency_is_a_cost_where_it_was_measured(scored):
+    page = Page(render(scored, "x"))
+    assert scored.costs == ["flops", "params"]
+    assert json.loads(page.scripts["data"])["columns"]["latency_ms"] is None
+    trials = [t | {"latency_ms": 10.0 + n if n else None} for n, t in enumerate(scored.trials)]
+    timed = [t for t in trials if t["latency_ms"] and t["score"] is not None]
+    facts = replace(scored, trials=trials, pareto={**scored.pareto, "latency_ms": timed[:1]})
+    columns = json.loads(Page(render(facts, "x")).scripts["data"])["columns"]
+    assert columns["latency_ms"] == [t["latency_ms"] for t in trials]
+    picture = next(p for p in result_pictures(facts) if p.name == "score-against-latency_ms")
+    points = [p for line in picture.figure.axes[0].lines for p in line.get_xdata()]
+    assert set(points) >= {t["latency_ms"] for t in timed} and 10.0 not in points
+
+
+def test_quadtrees_of_the_best_candidate_are_drawn_over_photographs(tmp_path):
+    config = {
+        "schema": 1,
+        "stem": {"kind": "patchify", "patch": 4},
+        "blocks": {"q": {"mixer": {"kind": "ssm", "order": "quadtree"}}},
+        "stages": [{"width": 16, "depth": 1, "pattern": "q"}],
+    }
+    trial = {"config": config, "image_size": 32, "seed": 3}
+    picture = partitions(trial, None)
+    assert "stage 1, block 1: china.jpg 7, flower.jpg 7" in picture.alternative
+    model = untrained(BackboneConfig.model_validate(config), 4)
+    save_file(model.state_dict(), tmp_path / "w.safetensors")
+    assert partitions(trial, tmp_path / "w.safetensors").alternative == picture.alternative
+    config["blocks"]["q"]["mixer"]["order"] = "cross"
+    assert partitions(trial, None) is None
 
 
 def test_effects_of_choices_are_shown_with_intervals_once_there_are_designs_enough(
