@@ -31,7 +31,7 @@ from nas.report.html.pictures import (
 )
 from nas.report.text import INSTALLED, duration, giga, mega, percent, scored
 from nas.store.urls import parse_url, shown
-from nas.study.tasks import Metric
+from nas.study.tasks import Metric, metric_of
 from nas.training.environment import version_of
 
 MOST_FAILURES = 50
@@ -150,12 +150,12 @@ def _sections(facts: Facts) -> list[tuple[str, str]]:
 
 
 def _asked(study: dict[str, Any]) -> list[tuple[str, str]]:
-    recipe = study["recipe"]
+    recipe, metric = study["recipe"], metric_of(study["recipe"]).metric
     return [
         ("search space", f"{study['space']}, version {study['space_version']}"),
         ("budget", f"{', '.join(study['budget'])} at {image_size(study['image_size'])} px"),
         ("strategy", f"{study['strategy']}, seed {study['seed']}"),
-        ("objectives", ", ".join(study["objectives"])),
+        ("objectives", ", ".join({"top1": metric}.get(o, o) for o in study["objectives"])),
         ("candidates wanted", str(study["trials"])),
         ("proxy", f"{recipe['epochs']} epochs of {recipe['dataset']} at {recipe['image_size']} px"),
         ("trained on", f"{study['device']}, scans by {study['backend']}"),

@@ -160,8 +160,6 @@ def test_page_follows_the_theme_of_the_reader(page):
 
     light = ink()
     page.emulate_media(color_scheme="dark")
-    page.wait_for_function(
-        "before => getComputedStyle(document.querySelector('#plot-designs .xtitle')).fill !== before",
-        arg=light,
-    )
+    fill = "getComputedStyle(document.querySelector('#plot-designs .xtitle')).fill"
+    page.wait_for_function(f"before => {fill} !== before", arg=light)
     page.emulate_media(color_scheme="light")

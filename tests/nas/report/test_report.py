@@ -6,8 +6,8 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from safetensors.torch import save_file
 from doubles import CONDITIONAL, FakeProxy, driver, new_study, settings
+from safetensors.torch import save_file
 
 from backbones.config import BackboneConfig
 from nas.commands.options import Machines
