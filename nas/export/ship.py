@@ -10,7 +10,7 @@ import yaml
 
 import backbones
 from backbones.config import BackboneConfig
-from backbones.image_size import parse_image_size, sides
+from backbones.image_size import sides
 from nas.errors import StudyError
 
 DEFAULT_SIZE = 224
@@ -42,7 +42,7 @@ class Cargo:
     def size(self) -> tuple[int, int]:
         """Return the input size (H, W) of its training, or that its cost was counted at."""
         if "image_size" in self.stated:
-            return sides(parse_image_size(self.stated["image_size"], least=1))
+            return sides(self.config.image_size)
         return sides(self.facts.get("cost", {}).get("image_size", DEFAULT_SIZE))
 
 
@@ -60,17 +60,19 @@ def load(arch: str, checkpoint: Path | None = None) -> Cargo:
     facts = document if "config" in document else {}
     seed = facts.get("weights", facts.get("source") or {}).get("seed", 0)
     content = None if checkpoint is None else backbones.read_checkpoint(checkpoint)
+    stated = {} if checkpoint is None else _stated(checkpoint)
     classes = None if content is None else content.get("head.fc.weight")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = backbones.create(
-            config, num_classes=None if classes is None else len(classes)
+            config,
+            num_classes=None if classes is None else len(classes),
+            image_size=stated.get("image_size"),
         ).eval()
     said = f"initial, seed {seed}: not trained"
-    stated: dict[str, Any] = {}
     if checkpoint is not None and content is not None:
         backbones.load_weights(model, content)
-        said, stated = f"of {checkpoint.name}", _stated(checkpoint)
+        said = f"of {checkpoint.name}"
     name = config.name or Path(arch).stem
     return Cargo(name, model, facts, said, checkpoint is not None, stated)
 

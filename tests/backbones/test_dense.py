@@ -31,7 +31,7 @@ def falls(module, loss, rate=1e-3):
     for _ in range(3):
         torch.manual_seed(1)  # of the proposals that are drawn
         value = loss()
-        seen.append(float(value))
+        seen.append(float(value.detach()))
         optimizer.zero_grad()
         value.backward()
         optimizer.step()

@@ -12,8 +12,7 @@ from backbones.config import BackboneConfig
 from nas.errors import StudyError
 from nas.export import onnx
 from nas.export.onnx import write_onnx
-
-SLOW_SIZES = ((224, 224), (192, 256))
+from search_spaces import Band, SearchSpace
 
 
 def network(mixer, stem="{kind: patchify, patch: 8}", **fields):
@@ -93,22 +92,31 @@ def test_missing_packages_are_named_with_the_extra(tmp_path, monkeypatch):
         write_onnx(tmp_path / "a.onnx", network("gated_conv"), (32, 32))
 
 
+def vit():
+    """DeiT-Ti's blocks over patches, by the language's own attention."""
+    return {
+        "schema": 1,
+        "stem": {"kind": "patchify", "patch": 16},
+        "blocks": {"a": {"mixer": {"kind": "attention", "head_dim": 64}, "ffn": {"ratio": 4.0}}},
+        "stages": [{"width": 192, "depth": 12, "pattern": "a"}],
+        "position": "learned",
+    }
+
+
+def of_a_search():
+    """A design as the space with fixed orders proposes it, fitted to a budget."""
+    space, budget = SearchSpace.load("vmamba"), Band("flops", 0.95 * 4.5e9, 4.5e9)
+    return space.build(space.sample(np.random.default_rng(0)), [budget])
+
+
+MADE = {"vit": lambda: BackboneConfig.model_validate(vit()), "of a search": of_a_search}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("preset", ["vmamba_tiny_s1l8", "vim_tiny", "mambaout_femto", "vit"])
-def test_published_models_at_two_sizes(preset, tmp_path):
+@pytest.mark.parametrize("name", ["vmamba_tiny_s1l8", "vim_tiny", "mambaout_femto", *MADE])
+def test_large_models_at_two_sizes(name, tmp_path):
     torch.manual_seed(0)
-    if preset == "vit":
-        deit = {"mixer": {"kind": "attention", "head_dim": 64}, "ffn": {"ratio": 4.0}}
-        config = {
-            "schema": 1,
-            "stem": {"kind": "patchify", "patch": 16},
-            "blocks": {"a": deit},
-            "stages": [{"width": 192, "depth": 12, "pattern": "a"}],
-            "position": "learned",
-        }
-        model = backbones.create(BackboneConfig.model_validate(config)).eval()
-    else:
-        model = backbones.create(preset).eval()
-    for size in SLOW_SIZES:
+    model = backbones.create(MADE[name]() if name in MADE else name).eval()
+    for size in ((224, 224), (192, 256)):
         write_onnx(tmp_path / "a.onnx", model, size)  # which checks the logits to 1e-4

@@ -106,11 +106,13 @@ def test_released_weights_keep_their_license(tmp_path):
     assert "license: apache-2.0" in (folder / "README.md").read_text()
 
 
-def test_weights_that_train_wrote_bring_their_classes(exported, tmp_path):
-    model = backbones.create(exported, num_classes=2)
+def test_weights_that_train_wrote_bring_their_classes_and_size(tmp_path):
+    plain = TINY.model_copy(update={"position": "learned"})  # a table of 24 x 24 tokens
+    (tmp_path / "plain.yaml").write_text(plain.to_yaml())
+    model = backbones.create(plain, num_classes=2, image_size=48)
     facts = {"classes": '["cat", "dog"]', "image_size": "48"}
     save_file(model.state_dict(), tmp_path / "w.safetensors", metadata=facts)
-    cargo = load(str(exported), tmp_path / "w.safetensors")
+    cargo = load(str(tmp_path / "plain.yaml"), tmp_path / "w.safetensors")
     assert cargo.size == (48, 48)
     folder = write_timm(tmp_path / "made", cargo)
     stored = json.loads((folder / "config.json").read_text())
