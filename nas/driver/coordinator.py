@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from nas.driver import recovery
@@ -40,6 +41,7 @@ from nas.errors import StoreError
 from nas.planning.pruning import Pruner
 from nas.store import history, leases, runs
 from nas.store.leases import LEASE_S
+from nas.store.now import Time
 from nas.store.tables import Architecture, Run
 from nas.study.attempts import Attempt, Lease, Result, finite
 from nas.study.outcomes import UNCLEAR, Outcome
@@ -48,7 +50,9 @@ from nas.study.recipe import Recipe
 
 # A driver whose first trials all fail stops: the mistake is not in the designs.
 ALL_FAILED = 3
-_FAILURES = frozenset((*UNCLEAR, Outcome.OOM, Outcome.NAN, Outcome.TIMEOUT))
+# Ends after which another attempt may be made.
+_RETRIED = frozenset((*UNCLEAR, Outcome.OOM))
+_FAILURES = _RETRIED | {Outcome.NAN, Outcome.TIMEOUT}
 DISK_POLL_S = 5.0
 
 
@@ -168,9 +172,12 @@ class Coordinator(Access):
         return None
 
     def _waiting(self, but: Collection[int] = ()) -> Attempt | None:
-        """Claim the first run that waits for somebody. but: proposals to pass over."""
+        """Learn what has happened and claim the first run that waits for somebody.
+
+        but: proposals to pass over.
+        """
         while True:
-            run = self.store.read(lambda s: runs.first_waiting(s, self.study_id, but))
+            run = self.proposing.sync(lambda s: runs.first_waiting(s, self.study_id, but))
             if run is None:
                 return None
             lease = self._claim(run)
@@ -267,41 +274,27 @@ class Coordinator(Access):
 
         Raises: LeaseLost when another driver has the trial; then nothing is recorded.
         """
-        now, no_room = self.clock.stamp(), result.outcome is Outcome.OOM
-        facts, where = result.environment, {}
+        now, facts, where = self.clock.stamp(), result.environment, {}
         if facts is not None:
             where = {"environment_id": runs.environment_id(facts), "node": facts.get("host")}
 
-        def write(session: Session) -> tuple[Run, str | None, int, bool]:
+        def write(session: Session) -> tuple[Row[Any], str | None]:
             if facts is not None and where["environment_id"] not in self._environments:
                 runs.add_environment(session, facts, now)
             leases.finish(session, attempt.lease, result, now, **where)
-            run = session.get_one(Run, attempt.lease.run_id)
-            again = None
-            if no_room and run.halvings == 0 and _can_halve(attempt):
-                again = "out of memory; tried again at half the batch"
-            elif goes_back(session, run, result):
-                again = f"{result.error}; tried again, since " + (
-                    "a known design trains here"
-                    if result.place is None
-                    else f"a known design fails here as well: {result.place}"
-                )
-            if again and run.newest:
-                runs.retry(session, run, halvings=run.halvings + 1 if no_room else None, now=now)
-            done = runs.count(session, self.study_id, CANDIDATE, ended=True)
-            best = runs.best(session, self.study_id)
-            return run, again, done, best is not None and best[1] == attempt.trial
+            again = _retried(session, attempt, result, now) if result.outcome in _RETRIED else None
+            return runs.finished(session, self.study_id, attempt.lease.run_id), again
 
-        run, again, done, is_best = self.store.write(write, durable=True)
-        self._environments |= {run.environment_id}
+        ended, again = self.store.write(write, durable=True)
+        self._environments |= {ended.environment_id}
         self.breaker.note(result)
         recovery.drop_checkpoint(attempt.checkpoint)
         if again:
             if result.outcome in UNCLEAR and result.place is None:
-                self._erred.add(run.proposal)
+                self._erred.add(ended.proposal)
             self.progress(TrialRequeued(attempt.trial, again))
             return
-        self._note(attempt, result, run, done, is_best)
+        self._note(attempt, result, ended)
         self.copier.now_and_then()
 
     def abandon(self, attempt: Attempt, reason: str) -> None:
@@ -332,7 +325,7 @@ class Coordinator(Access):
             )
         self._scored_on.add(mine)
 
-    def _note(self, attempt: Attempt, result: Result, run: Run, done: int, is_best: bool) -> None:
+    def _note(self, attempt: Attempt, result: Result, ended: Row[Any]) -> None:
         """Tell the display, and remember what decides about going on."""
         self._compares(attempt, result)
         with self._lock:
@@ -340,7 +333,7 @@ class Coordinator(Access):
                 self._any_success = True
             elif result.outcome in _FAILURES:
                 self._failures.append(f"{result.outcome}: {result.error}")
-        started = run.started_at if run.started_at is not None else run.created_at
+        started = ended.started_at if ended.started_at is not None else ended.created_at
         self.progress(
             TrialFinished(
                 trial=attempt.trial,
@@ -348,13 +341,31 @@ class Coordinator(Access):
                 label=attempt.label,
                 outcome=result.outcome,
                 score=result.score,
-                seconds=None if run.finished_at is None else run.finished_at - started,
+                seconds=None if ended.finished_at is None else ended.finished_at - started,
                 error=result.error,
-                best=is_best,
-                done=done,
+                best=ended.best == attempt.trial,
+                done=ended.done,
                 trials=self.trials,
             )
         )
+
+
+def _retried(session: Session, attempt: Attempt, result: Result, now: Time) -> str | None:
+    """Queue a failed attempt again where another may end otherwise, and say why; else None."""
+    run, halvings = session.get_one(Run, attempt.lease.run_id), None
+    if result.outcome is Outcome.OOM and run.halvings == 0 and _can_halve(attempt):
+        again, halvings = "out of memory; tried again at half the batch", 1
+    elif goes_back(session, run, result):
+        again = f"{result.error}; tried again, since " + (
+            "a known design trains here"
+            if result.place is None
+            else f"a known design fails here as well: {result.place}"
+        )
+    else:
+        return None
+    if run.newest:
+        runs.retry(session, run, halvings=halvings, now=now)
+    return again
 
 
 def _can_halve(attempt: Attempt) -> bool:

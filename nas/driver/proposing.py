@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy.orm import Session
 
@@ -16,6 +16,8 @@ from nas.store.runs import Refusal
 from nas.store.tables import Architecture, Run
 from nas.study.proposals import NewProposal
 from search_spaces.errors import SpaceError
+
+T = TypeVar("T")
 
 
 class Proposing:
@@ -34,12 +36,11 @@ class Proposing:
         self._labels_done: set[str] = set()
 
     def propose(self) -> tuple[Run, Architecture] | Wait | Done:
-        """Write the next proposal, or say why there is none.
+        """Write the next proposal after what `sync` has seen, or say why there is none.
 
         Raises: SpaceError or BudgetError when no design of the space fits the budget.
         """
         while True:
-            self.sync()
             new = self.next_baseline() or self._next_candidate()
             if not isinstance(new, NewProposal):
                 return new
@@ -48,7 +49,7 @@ class Proposing:
                 return answer
             if answer is Refusal.FULL:
                 self._ask_how_many()
-            # Another driver was faster: learn what it did, and propose again.
+            self.sync(lambda _: None)  # another driver was faster: learn what it did, try again
 
     def write(self, new: NewProposal) -> tuple[Run, Architecture] | Refusal:
         """Write a proposal and take it on, or say why not."""
@@ -66,13 +67,15 @@ class Proposing:
 
         return access.store.write(write)
 
-    def sync(self) -> None:
-        """Bring the planner's history up to the database."""
+    def sync(self, ask: Callable[[Session], T]) -> T:
+        """Bring the planner's history up to the database; return what else is asked of it."""
         after, also = self.planner.known - 1, self.planner.pending
         study_id = self.access.study_id
-        self.planner.learn(
-            self.access.store.read(lambda s: history.entries(s, study_id, after, also))
+        news, answer = self.access.store.read(
+            lambda s: (history.entries(s, study_id, after, also), ask(s))
         )
+        self.planner.learn(news)
+        return answer
 
     def next_baseline(self) -> NewProposal | None:
         """Return the next published design that has not been proposed."""

@@ -36,6 +36,9 @@ class InlineExecutor:
 
     def _loop(self, coordinator: Coordinator) -> Done:
         said: str | None = None
+        # Looking through all modules for garbage after every trial would take longer than the
+        # rest of the bookkeeping. The first trial loads the last of them.
+        gc.freeze()
         frozen = False
         while True:
             work = coordinator.next()
@@ -50,8 +53,6 @@ class InlineExecutor:
             said = None
             self._train(coordinator, work)
             if not frozen:
-                # All modules are loaded by now. Looking through them for garbage after every
-                # trial would take longer than the rest of the bookkeeping.
                 gc.freeze()
                 frozen = True
 

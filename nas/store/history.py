@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from nas.errors import StudyError
@@ -27,23 +27,27 @@ def entries(
     if pending := list(also):
         states = select(Run.proposal, Run.state).where(mine, Run.proposal.in_(pending), NEWEST)
         ended = [row.proposal for row in session.execute(states) if row.state in ENDED]
-        found = _select(session, study_id, Run.proposal.in_(ended)) if ended else []
-    found += _select(session, study_id, Run.proposal > after)
+        query = _ENTRY.where(Run.proposal.in_(ended))
+        found = _entries(session, query, study=study_id) if ended else []
+    found += _entries(session, _LATER, study=study_id, after=after)
     return sorted(found, key=lambda entry: entry.index)
 
 
-def _select(session: Session, study_id: int, wanted: Any) -> list[Entry]:
-    query = select(
-        Run.proposal,
-        Run.role,
-        Run.state,
-        Run.fingerprint,
-        Run.params,
-        Run.sampler,
-        Run.objectives,
-        Run.metrics,
-        Run.stage,
-    ).where(Run.study_id == study_id, NEWEST, wanted)
+_ENTRY = select(
+    Run.proposal,
+    Run.role,
+    Run.state,
+    Run.fingerprint,
+    Run.params,
+    Run.sampler,
+    Run.objectives,
+    Run.metrics,
+    Run.stage,
+).where(Run.study_id == bindparam("study"), NEWEST)
+_LATER = _ENTRY.where(Run.proposal > bindparam("after"))
+
+
+def _entries(session: Session, query: Any, **values: int) -> list[Entry]:
     return [
         Entry(
             index=row.proposal,
@@ -56,7 +60,7 @@ def _select(session: Session, study_id: int, wanted: Any) -> list[Entry]:
             epochs=int((row.metrics or {}).get("epochs", 0)),
             stage=row.stage,
         )
-        for row in session.execute(query)
+        for row in session.execute(query, values)
     ]
 
 

@@ -8,13 +8,14 @@ changes nothing: it is told that its lease is lost.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, select, update
+from sqlalchemy import CursorResult, Double, bindparam, select, update
 from sqlalchemy.orm import Session
 
-from nas.store.now import Time
-from nas.store.session import insert_into
+from nas.store.now import Now, Time
+from nas.store.session import INSERTS
 from nas.store.tables import Epoch, Run
 from nas.study.attempts import RUNNING, WAITING, Lease, LeaseLost, Result
 from nas.study.outcomes import Outcome
@@ -75,12 +76,32 @@ def record_epoch(
 
     Raises: LeaseLost, as `renew`, whose work it does in the same transaction.
     """
-    _held(session, lease, lease_expires=now + LEASE_S, progress_at=now)
-    insert = insert_into(session, Epoch).values(
-        run_id=lease.run_id, epoch=epoch, metrics=dict(metrics), at=now
+    mine = {"run": lease.run_id, "owner": lease.owner, "token": lease.token}
+    stamp = {} if isinstance(now, Now) else {"now": now}
+    kept, written = _epoch_statements(session.get_bind().dialect.name, *stamp)
+    if not _change(session, kept, mine | stamp):
+        raise _lost(lease)
+    session.execute(written, {"run": lease.run_id, "number": epoch, "data": dict(metrics), **stamp})
+
+
+@cache
+def _epoch_statements(dialect: str, *stamp: str) -> tuple[Any, Any]:
+    """Return what an epoch writes, put together once. stamp: "now" where the time is a number."""
+    now = bindparam("now", type_=Double()) if stamp else Now()
+    kept = update(Run).where(
+        Run.id == bindparam("run"),
+        Run.state == RUNNING,
+        Run.lease_owner == bindparam("owner"),
+        Run.lease_token == bindparam("token"),
+    )
+    insert = INSERTS[dialect](Epoch).values(
+        run_id=bindparam("run"), epoch=bindparam("number"), metrics=bindparam("data"), at=now
     )
     new = {"metrics": insert.excluded.metrics, "at": insert.excluded.at}
-    session.execute(insert.on_conflict_do_update(index_elements=("run_id", "epoch"), set_=new))
+    return (
+        kept.values(lease_expires=now + LEASE_S, progress_at=now),
+        insert.on_conflict_do_update(index_elements=("run_id", "epoch"), set_=new),
+    )
 
 
 def finish(session: Session, lease: Lease, result: Result, now: Time, **where: str | None) -> None:
@@ -177,8 +198,8 @@ def _ended_by(session: Session, lease: Lease, state: str) -> bool:
     return session.scalar(found) is not None
 
 
-def _change(session: Session, statement: Any) -> bool:
-    done = session.execute(statement, execution_options={"synchronize_session": False})
+def _change(session: Session, statement: Any, values: Mapping[str, Any] | None = None) -> bool:
+    done = session.execute(statement, values, execution_options={"synchronize_session": False})
     return cast("CursorResult[Any]", done).rowcount == 1
 
 

@@ -13,7 +13,7 @@ from enum import Enum
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Row, Select, bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from nas.store.leases import LEASE_S
@@ -38,6 +38,43 @@ MAX_ATTEMPTS = 3
 _TRAINING = ("stage", "seed_index", "repeat", "split", "recipe_id")
 # What a replay takes over from the training that it stands for.
 _REPLAYED = ("state", "score", "scores", "objectives", "metrics", "error", "halvings")
+_STUDY = Run.study_id == bindparam("study")
+_CANDIDATES = (_STUDY, Run.newest, Run.role == CANDIDATE)
+_BEST = (
+    select(Run.score, Run.trial_number)
+    .where(_STUDY, Run.newest, Run.state == Outcome.COMPLETE.value, Run.role.in_(SEARCHED))
+    .order_by(Run.score.desc(), Run.proposal)
+    .limit(1)
+)
+
+
+def _one(query: Select[Any], name: str) -> Any:
+    """Return a query of one value as a column of another, of the same table or not."""
+    return query.correlate(None).scalar_subquery().label(name)
+
+
+_SAME = select(Run.id).where(
+    _STUDY,
+    *(getattr(Run, key) == bindparam(key) for key in ("fingerprint", *_TRAINING)),
+    TRAINED_ONCE,
+)
+# Statements that every trial makes are put together once: that takes longer than to run them.
+_THERE = select(
+    _one(select(func.max(Run.proposal)).where(_STUDY), "proposal"),
+    _one(select(func.max(Run.trial_number)).where(_STUDY), "number"),
+    _one(select(func.count()).where(*_CANDIDATES), "candidates"),
+    _one(_SAME, "known"),
+)
+_FINISHED = select(
+    Run.started_at,
+    Run.created_at,
+    Run.finished_at,
+    Run.environment_id,
+    Run.proposal,
+    _one(select(func.count()).where(*_CANDIDATES, Run.state.in_(ENDED)), "done"),
+    _one(_BEST.with_only_columns(Run.trial_number), "best"),
+).where(Run.id == bindparam("run"))
+_QUEUE = select(Run).where(_STUDY, QUEUED).order_by(Run.proposal).limit(1)
 
 
 class Refusal(str, Enum):
@@ -64,18 +101,21 @@ def propose(
     queued: it waits for somebody, and is no replay; a full study wants one candidate more.
     """
     study = lock_study(session, study_id)
-    index, number = _next(session, study_id)
+    there = session.execute(
+        _THERE, {"study": study_id, "fingerprint": new.fingerprint, **_training(new)}
+    ).one()
+    index, number = _after(there.proposal, there.number)
     if new.index != index:
         return _written_before(session, study_id, new, owner) or Refusal.STALE
-    if new.role == CANDIDATE and count(session, study_id, CANDIDATE) >= study.trials:
+    if new.role == CANDIDATE and there.candidates >= study.trials:
         if not queued:
             return Refusal.FULL
-        study.trials += 1
-    known = training_of(session, study_id, new)
+        set_trials(session, study_id, study.trials + 1)
+    known = None if there.known is None else session.get_one(Run, there.known)
     if known is not None and known.state not in ENDED:
         return Refusal.IN_FLIGHT
-    run = _row(new, study, number, owner, now)
-    run.architecture_id = _architecture(session, study, new, now)
+    run = _row(new, study_id, study.space_version, number, owner, now)
+    run.design = _architecture(session, study, new, now)
     if known is None and queued:
         run.state, run.lease_token = WAITING, 0
     elif known is None:
@@ -93,20 +133,16 @@ def propose(
 
 def training_of(session: Session, study_id: int, new: NewProposal) -> Run | None:
     """Return the run that is or was the very training that is proposed."""
-    return session.scalars(
-        select(Run).where(
-            Run.study_id == study_id,
-            Run.fingerprint == new.fingerprint,
-            *(getattr(Run, key) == value for key, value in _training(new).items()),
-            TRAINED_ONCE,
-        )
-    ).one_or_none()
+    values = {"study": study_id, "fingerprint": new.fingerprint, **_training(new)}
+    return session.scalars(_SAME.with_only_columns(Run), values).one_or_none()
 
 
-def _row(new: NewProposal, study: Study, number: int, owner: str, now: Time) -> Run:
+def _row(
+    new: NewProposal, study_id: int, space_version: str, number: int, owner: str, now: Time
+) -> Run:
     """Return the first attempt at a proposal, as it is written."""
     return Run(
-        study_id=study.id,
+        study_id=study_id,
         trial_number=number,
         proposal=new.index,
         attempt=1,
@@ -118,7 +154,7 @@ def _row(new: NewProposal, study: Study, number: int, owner: str, now: Time) -> 
         params=dict(new.params),
         choices=dict(new.choices),
         sampler=dict(new.sampler),
-        space_version=study.space_version,
+        space_version=space_version,
         seed=new.seed,
         **_training(new),
         recipe=None if new.recipe is None else dict(new.recipe),
@@ -212,28 +248,25 @@ def running(session: Session, study_id: int, now: Time) -> list[tuple[Run, bool]
 
 def first_waiting(session: Session, study_id: int, but: Collection[int] = ()) -> Run | None:
     """Return the waiting run that was proposed first. but: proposals to pass over."""
-    query = select(Run).where(Run.study_id == study_id, QUEUED)
-    if but:
-        query = query.where(Run.proposal.not_in(but))
-    return session.scalars(query.order_by(Run.proposal).limit(1)).one_or_none()
+    query = _QUEUE.where(Run.proposal.not_in(but)) if but else _QUEUE
+    return session.scalars(query, {"study": study_id}).one_or_none()
 
 
 def best(session: Session, study_id: int) -> tuple[float, int] | None:
     """Return score and trial number of the best completed run, baselines included."""
-    row = session.execute(
-        select(Run.score, Run.trial_number)
-        .where(
-            Run.study_id == study_id,
-            Run.newest,
-            Run.state == Outcome.COMPLETE.value,
-            Run.role.in_(SEARCHED),
-        )
-        .order_by(Run.score.desc(), Run.proposal)
-        .limit(1)
-    ).first()
+    row = session.execute(_BEST, {"study": study_id}).first()
     if row is None or row.score is None or row.trial_number is None:
         return None
     return row.score, row.trial_number
+
+
+def finished(session: Session, study_id: int, run_id: int) -> Row[Any]:
+    """Return what is told of a run that has ended, and of its study as it is now.
+
+    Of the run started_at, created_at, finished_at, environment_id, proposal; of the study done,
+    how many candidates have ended, and best, the trial with the best score.
+    """
+    return session.execute(_FINISHED, {"study": study_id, "run": run_id}).one()
 
 
 def live_checkpoints(session: Session, study_id: int) -> set[str]:
@@ -297,17 +330,13 @@ def wanted(session: Session, study_id: int) -> int:
 
 def next_index(session: Session, study_id: int) -> int:
     """Return the index of the next proposal."""
-    return _next(session, study_id)[0]
+    last = session.scalar(select(func.max(Run.proposal)).where(Run.study_id == study_id))
+    return 0 if last is None else last + 1
 
 
-def _next(session: Session, study_id: int) -> tuple[int, int]:
-    """Return index and trial number of the next proposal; the same but in studies of old."""
-    last = (
-        select(func.max(c)).where(Run.study_id == study_id)
-        for c in (Run.proposal, Run.trial_number)
-    )
-    row = session.execute(select(*(query.scalar_subquery() for query in last))).one()
-    index, number = (0 if value is None else value + 1 for value in row)
+def _after(proposal: int | None, number: int | None) -> tuple[int, int]:
+    """Return the next index and trial number after the last; the same but in studies of old."""
+    index, number = (0 if last is None else last + 1 for last in (proposal, number))
     return index, max(index, number)
 
 
@@ -351,21 +380,12 @@ def _written_before(session: Session, study_id: int, new: NewProposal, owner: st
     ).one_or_none()
 
 
-def _architecture(session: Session, study: Study, new: NewProposal, now: Time) -> int:
-    query = select(Architecture.id).where(
-        Architecture.fingerprint == new.fingerprint,
-        Architecture.convention == new.convention,
-        Architecture.image_size == new.image_size,
-        Architecture.space_id == study.space_fingerprint,
-    )
-    known = session.scalar(query)
-    if known is not None:
-        return known
+def _architecture(session: Session, study: Row[Any], new: NewProposal, now: Time) -> Architecture:
     # Another study of the same space may write the same design at this moment.
-    made = insert_if_new(
+    made: Architecture | None = insert_if_new(
         session,
         Architecture,
-        Architecture.id,
+        Architecture,
         fingerprint=new.fingerprint,
         config=dict(new.config),
         flops=new.flops,
@@ -377,7 +397,15 @@ def _architecture(session: Session, study: Study, new: NewProposal, now: Time) -
         space_id=study.space_fingerprint,
         created_at=now,
     )
-    return int(made) if made is not None else session.scalars(query).one()
+    if made is not None:
+        return made
+    known = select(Architecture).where(
+        Architecture.fingerprint == new.fingerprint,
+        Architecture.convention == new.convention,
+        Architecture.image_size == new.image_size,
+        Architecture.space_id == study.space_fingerprint,
+    )
+    return session.scalars(known).one()
 
 
 def lease_of(run: Run) -> Lease:

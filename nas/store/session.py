@@ -17,7 +17,18 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Engine, create_engine, event, exc, func, inspect, select, text
+from sqlalchemy import (
+    Engine,
+    Row,
+    bindparam,
+    create_engine,
+    event,
+    exc,
+    func,
+    inspect,
+    select,
+    text,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.orm import Session
@@ -54,6 +65,13 @@ class Store:
         self.url, self.engine, self.patience_s = url, engine, patience_s
         self.shown = shown(url)
         self.path = _sqlite_path(url) if url.get_backend_name() == "sqlite" else None
+        # SQLite's readers see one state anyway; PostgreSQL's would see each statement's own.
+        level = {} if self.path is not None else {"isolation_level": "REPEATABLE READ"}
+        self._reading = engine.execution_options(**level)
+        self._writing = {
+            durable: engine.execution_options(**{_WRITING: True, _DURABLE: durable})
+            for durable in (False, True)
+        }
 
     def write(self, action: Callable[[Session], T], *, durable: bool = False) -> T:
         """Run `action` in a transaction that holds the write lock, and commit.
@@ -97,16 +115,13 @@ class Store:
         self.engine.dispose()
 
     def _transact(self, action: Callable[[Session], T], durable: bool) -> T:
-        engine = self.engine.execution_options(**{_WRITING: True, _DURABLE: durable})
+        engine = self._writing[durable]
         with Session(engine, expire_on_commit=False) as session, session.begin():
             session.connection()  # takes the lock now, before anything is read
             return action(session)
 
     def _look(self, action: Callable[[Session], T]) -> T:
-        # SQLite's readers see one state anyway; PostgreSQL's would see each statement's own.
-        level = {} if self.path is not None else {"isolation_level": "REPEATABLE READ"}
-        engine = self.engine.execution_options(**level)
-        with Session(engine, expire_on_commit=False) as session:
+        with Session(self._reading, expire_on_commit=False) as session:
             return action(session)
 
     def outlast(
@@ -194,7 +209,6 @@ def engine_options(url: URL) -> dict[str, Any]:
     return {
         "pool_size": 2,
         "max_overflow": 3,
-        "pool_pre_ping": True,
         "connect_args": {"connect_timeout": 10, "application_name": "scannas"},
     }
 
@@ -222,7 +236,9 @@ def prepare(engine: Engine, *, always_writing: bool = False) -> None:
             return
         # With FULL the log is flushed at the commit, earlier transactions included.
         level = "FULL" if options.get(_DURABLE) else "NORMAL"
-        connection.exec_driver_sql(f"PRAGMA synchronous = {level}")
+        if connection.info.get(_DURABLE) != level:  # what this connection was told last
+            connection.exec_driver_sql(f"PRAGMA synchronous = {level}")
+            connection.info[_DURABLE] = level
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
@@ -258,23 +274,30 @@ def create_schema(store: Store) -> None:
     store.write(make)
 
 
-def lock_study(session: Session, study_id: int) -> Study:
-    """Return the study's row, locked until the transaction ends: proposals come one by one."""
-    # SQLite ignores FOR UPDATE and needs it not: the transaction has the only write lock.
-    row = session.scalars(select(Study).where(Study.id == study_id).with_for_update()).one()
-    return row
+# SQLite ignores FOR UPDATE and needs it not: the transaction has the only write lock.
+_LOCKED = (
+    select(Study.trials, Study.space_name, Study.space_version, Study.space_fingerprint)
+    .where(Study.id == bindparam("study"))
+    .with_for_update()
+)
 
 
-def insert_into(session: Session, table: type[Base]) -> Any:
-    """Return an INSERT that may say what to do where a row with the same key exists."""
-    postgres = session.get_bind().dialect.name == "postgresql"
-    return (postgresql.insert if postgres else sqlite.insert)(table)
+def lock_study(session: Session, study_id: int) -> Row[Any]:
+    """Lock a study's row until the transaction ends: proposals come one by one.
+
+    Returns its trials, space_name, space_version and space_fingerprint.
+    """
+    return session.execute(_LOCKED, {"study": study_id}).one()
+
+
+# By dialect, an INSERT that may say what to do where a row with the same key exists.
+INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 
 
 def insert_if_new(session: Session, table: type[Base], key: Any, **values: Any) -> Any:
     """Insert a row and return its key; None where one exists, even if it came a moment ago."""
-    insert = insert_into(session, table).values(**values).on_conflict_do_nothing()
-    return session.scalar(insert.returning(key))
+    insert = INSERTS[session.get_bind().dialect.name](table).values(**values)
+    return session.scalar(insert.on_conflict_do_nothing().returning(key))
 
 
 @contextmanager
