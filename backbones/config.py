@@ -28,6 +28,8 @@ from backbones.parts import BlockConfig, HeadConfig
 from backbones.stems import Downsample, OverlapStem, Stem
 
 CANONICAL_VERSION = 1
+TEXTS = 10_000
+"""Blocks whose canonical form is kept."""
 
 
 class StageConfig(Model):
@@ -210,17 +212,11 @@ class BackboneConfig(Model):
     def fingerprint(self) -> str:
         """Return the SHA-256 (hex) of the canonical form: equal functions hash alike.
 
-        The text that is hashed is `canonical` as compact JSON with sorted keys; blocks that occur
-        several times in a stage are written once.
+        The text that is hashed is `canonical` as compact JSON with sorted keys.
         """
         token, stages = self.class_token != "none", []
         for stage, placed in zip(self.stages, resolve_blocks(self)):
-            known: dict[Any, str] = {}
-            for b in placed:
-                at = (id(b.block), b.shift)
-                if at not in known:
-                    known[at] = _compact(b.block.canonical(b.width, b.shift, token))
-            blocks = ",".join([known[id(b.block), b.shift] for b in placed])
+            blocks = ",".join([_text(b.block, b.width, b.shift, token) for b in placed])
             down = None if stage.downsample is None else stage.downsample.canonical()
             stages.append(
                 f'{{"blocks":[{blocks}],"downsample":{_compact(down)},"width":{stage.width}}}'
@@ -232,6 +228,20 @@ class BackboneConfig(Model):
 
 
 _compact = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+
+_texts: dict[tuple[Any, ...], tuple[BlockConfig, str]] = {}
+"""Blocks as JSON; the designs of a search share blocks. By identity: comparing takes longer."""
+
+
+def _text(block: BlockConfig, width: int, shift: tuple[int, int] | None, token: bool) -> str:
+    """Return a block's canonical form as JSON."""
+    at = (id(block), width, shift, token)
+    if at not in _texts:
+        if len(_texts) >= TEXTS:
+            _texts.clear()
+        _texts[at] = block, _compact(block.canonical(width, shift, token))
+    return _texts[at][1]
 
 
 # --- blocks in place ---------------------------------------------------------------------------
