@@ -4,14 +4,14 @@
     model = backbones.create("vmamba_tiny_s1l8", num_classes=1000)
     backbones.cost("vmamba_tiny_s1l8", image_size=224).flops
 
-Public names are loaded on first use, so that importing the package costs nothing.
 `import backbones.timm_entry` makes every preset known to timm as `scannas_<preset>`.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from kernels.common.lazy import public
 
 if TYPE_CHECKING:
     from backbones.catalog import create, list_presets, load_config
@@ -48,11 +48,4 @@ __all__ = [
     "read_checkpoint",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Import the module that holds a public name when the name is first used."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'backbones' has no attribute {name!r}")
-    value = getattr(import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = public(__name__, _HOME)

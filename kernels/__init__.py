@@ -1,13 +1,10 @@
-"""How a scan runs: operators, for each a reference that is its specification, fast backends.
-
-Public names are loaded on first use, so that importing the package costs nothing.
-"""
+"""How a scan runs: operators, for each a reference that is its specification, fast backends."""
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from kernels.common.lazy import public
 from kernels.common.operators import operators, register
 from kernels.errors import KernelError, ScanNASError
 
@@ -49,9 +46,4 @@ __all__ = [
     "use_backend",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Import the module that holds a public name when the name is first used."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'kernels' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+__getattr__ = public(__name__, _HOME)

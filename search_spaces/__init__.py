@@ -1,16 +1,15 @@
 """What may vary: search spaces as YAML files.
 
-    from search_spaces import Band, SearchSpace
-    space = SearchSpace.load("quadtree")
-    config = space.build(space.sample(rng), [Band("flops", 4.275e9, 4.5e9)])
-
-Public names are loaded on first use, so that importing the package costs nothing.
+from search_spaces import Band, SearchSpace
+space = SearchSpace.load("quadtree")
+config = space.build(space.sample(rng), [Band("flops", 4.275e9, 4.5e9)])
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from kernels.common.lazy import public
 
 if TYPE_CHECKING:
     from search_spaces.choices import Choice, Choices
@@ -42,11 +41,4 @@ __all__ = [
     "list_spaces",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Import the module that holds a public name when the name is first used."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'search_spaces' has no attribute {name!r}")
-    value = getattr(import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = public(__name__, _HOME)

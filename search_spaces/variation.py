@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from search_spaces.choices import Assigned, Choices, Value, freeze, fresh
 from search_spaces.definition import Definition
 from search_spaces.errors import SpaceError
-from search_spaces.solver import Solver
+from search_spaces.solver import Pick, Solver
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,14 +87,7 @@ def alone(
 
     rng: draws choices that come into existence; without it they take their first value.
     """
-    wanted = {**choices, name: value}
-
-    def pick(at: str, allowed: list[Value]) -> Value:
-        if at in wanted:
-            return wanted[at]
-        return allowed[0] if rng is None else space.choices[at].draw(allowed, rng)
-
-    child = solver.walk(pick)
+    child = solver.walk(_picker(space, {**choices, name: value}, rng))
     return None if child is None or name not in child else child
 
 
@@ -109,14 +102,22 @@ def with_repair(
 
     rng: draws choices that come into existence; without it they take their first value.
     """
-    wanted = {**choices, name: value}
+    pick = _picker(space, {**choices, name: value}, rng, nearest=True)
+    return space.solver({name: [value]}, required={name}).walk(pick)
+
+
+def _picker(
+    space: Definition, wanted: Assigned, rng: np.random.Generator | None, nearest: bool = False
+) -> Pick:
+    """Return what takes the wanted values, or the nearest to them, and others as `alone` says."""
 
     def pick(at: str, allowed: list[Value]) -> Value:
+        choice = space.choices[at]
         if at in wanted:
-            return space.choices[at].nearest(wanted[at], allowed)
-        return allowed[0] if rng is None else space.choices[at].draw(allowed, rng)
+            return choice.nearest(wanted[at], allowed) if nearest else wanted[at]
+        return allowed[0] if rng is None else choice.draw(allowed, rng)
 
-    return space.solver({name: [value]}, required={name}).walk(pick)
+    return pick
 
 
 def crossover(

@@ -14,6 +14,7 @@ import selective_scan_cuda
 import torch
 from torch import Tensor
 
+from kernels.common.calls import result_shape
 from kernels.common.orders import (
     full_orders,
     gate_tokens,
@@ -22,7 +23,7 @@ from kernels.common.orders import (
     unvisit,
     visit,
 )
-from kernels.s6.call import ScanCall, result_shape
+from kernels.s6.call import ScanCall
 
 EXTENSION_CHUNK = 2048
 """Tokens between two states that the extension keeps, as pairs of decay and state."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from kernels.common.calls import check, result_shape
 from kernels.common.dispatch import define, run
 from kernels.common.operators import Backend, Operator
 from kernels.errors import KernelError
-from kernels.s6.call import AXES, ScanCall, check, result_shape
+from kernels.s6.call import AXES, ScanCall
 from kernels.s6.flops import count
 from kernels.s6.loop import plain
 
@@ -42,18 +43,10 @@ OPERATOR = define(
 
 
 def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None = None,
-    *,
-    z: Tensor | None = None,
-    delta_bias: Tensor | None = None,
-    delta_softplus: bool = False,
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None, *,
+    z: Tensor | None = None, delta_bias: Tensor | None = None, delta_softplus: bool = False,
     backend: str = "auto",
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """Scan one sequence of tokens in its order (S6), then add the skip and apply the gate.
 
     Shapes: u, delta, z and the result (B, L, D); A (D, N), the negative matrix itself;
@@ -84,20 +77,10 @@ def selective_scan(
 
 
 def cross_scan(
-    x: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None = None,
-    *,
-    orders: Tensor | None,
-    z: Tensor | None = None,
-    delta_bias: Tensor | None = None,
-    delta_softplus: bool = False,
-    merge: str = "sum",
-    backend: str = "auto",
-) -> Tensor:
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None, *,
+    orders: Tensor | None, z: Tensor | None = None, delta_bias: Tensor | None = None,
+    delta_softplus: bool = False, merge: str = "sum", backend: str = "auto",
+) -> Tensor:  # fmt: skip
     """Scan an image along K routes and merge them, reading tokens through an order table.
 
     Shapes: x (B, L, D) shared by the routes, or (B, K, L, D), one input a route;

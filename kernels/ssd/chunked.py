@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kernels.common.calls import result_shape
 from kernels.common.dispatch import allocate
 from kernels.common.orders import (
     full_orders,
@@ -29,7 +30,7 @@ from kernels.common.orders import (
     unvisit,
     visit,
 )
-from kernels.ssd.call import SsdCall, result_shape
+from kernels.ssd.call import SsdCall
 
 CHUNK = 32
 """Q: of 32, 64 and 128 the quickest on a CPU, forward and backward, at N = 16 and N = 64."""
@@ -94,7 +95,7 @@ def _prepare(call: SsdCall) -> _Chunks:
     order = full_orders(call.orders, call.delta)
     dtype = torch.float64 if call.x.dtype == torch.float64 else torch.float32
     routes, _, heads = call.delta.shape[1:]
-    x = (call.x if call.x.dim() == 4 else call.x.unsqueeze(1)).expand(-1, routes, -1, -1)
+    x = (call.x if call.x_per_route else call.x.unsqueeze(1)).expand(-1, routes, -1, -1)
     u, raw, b, c = (visit(t.to(dtype), order) for t in (x, call.delta, call.B, call.C))
     if call.delta_bias is not None:
         raw = raw + call.delta_bias.to(dtype).unsqueeze(1)
@@ -185,7 +186,7 @@ def backward(
     grad_x = _uncut(grad_u.flatten(4), s, tokens)
     grad_delta = _uncut(grad_step, s, tokens)
     return {
-        "x": grad_x if call.x.dim() == 4 else grad_x.sum(1),
+        "x": grad_x if call.x_per_route else grad_x.sum(1),
         "delta": grad_delta,
         "A": (grad_decay * s.step).sum((0, 2, 3)),
         "B": _uncut(grad_B, s, tokens),

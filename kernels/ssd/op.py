@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from kernels.common.calls import result_shape
 from kernels.common.dispatch import define, run
 from kernels.common.operators import Backend, Operator
 from kernels.s6.loop import plain
-from kernels.ssd.call import AXES, SsdCall, check, result_shape
+from kernels.ssd.call import AXES, SsdCall, check
 from kernels.ssd.flops import count
 
 OPERATOR = define(
@@ -31,20 +32,10 @@ OPERATOR = define(
 
 
 def ssd_scan(
-    x: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None = None,
-    *,
-    orders: Tensor | None,
-    z: Tensor | None = None,
-    delta_bias: Tensor | None = None,
-    delta_softplus: bool = False,
-    merge: str = "sum",
-    backend: str = "auto",
-) -> Tensor:
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None, *,
+    orders: Tensor | None, z: Tensor | None = None, delta_bias: Tensor | None = None,
+    delta_softplus: bool = False, merge: str = "sum", backend: str = "auto",
+) -> Tensor:  # fmt: skip
     """Scan an image along K routes with one decay a head (SSD, Mamba-2) and merge them.
 
     Shapes: as `cross_scan`, but that the D channels are H heads of D / H: delta (B, K, L, H);

@@ -29,7 +29,7 @@ def scan(call: SsdCall) -> Tensor:
     order = full_orders(call.orders, call.delta)
     dtype = torch.float64 if call.x.dtype == torch.float64 else torch.float32
     routes, tokens, heads = call.delta.shape[1:]
-    x = (call.x if call.x.dim() == 4 else call.x.unsqueeze(1)).to(dtype)
+    x = (call.x if call.x_per_route else call.x.unsqueeze(1)).to(dtype)
     u = visit(x.expand(-1, routes, -1, -1), order).unflatten(-1, (heads, call.head))
     d, b, c = (visit(t.to(dtype), order) for t in (call.delta, call.B, call.C))
     if call.delta_bias is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -200,20 +200,8 @@ class Coordinator(Access):
             checkpoint=self._allowed(self.checkpoint(run.fingerprint, run.proposal, run.halvings)),
             avoid=self.breaker.broken,
         )
-        self.progress(
-            TrialStarted(
-                trial=attempt.trial,
-                role=attempt.role,
-                label=attempt.label,
-                kind=attempt.kind,
-                fingerprint=attempt.fingerprint,
-                flops=attempt.flops,
-                params=attempt.params,
-                epochs=attempt.epochs,
-                attempt=attempt.attempt,
-                continued=attempt.continued,
-            )
-        )
+        told = {field.name: getattr(attempt, field.name) for field in fields(TrialStarted)}
+        self.progress(TrialStarted(**told))
         return attempt
 
     def _replayed(self, run: Run) -> None:

@@ -36,6 +36,11 @@ from nas.study.proposals import CANDIDATE, REPLAY, SEARCHED, NewProposal
 MAX_ATTEMPTS = 3
 # With the design, what tells one training of a study from another.
 _TRAINING = ("stage", "seed_index", "repeat", "split", "recipe_id")
+# What all attempts at a trial share.
+_OF_TRIAL = (
+    *("study_id", "trial_number", "proposal", "role", "label", "kind", "architecture_id"),
+    *("fingerprint", "params", "choices", "sampler", "space_version", "seed", "recipe", *_TRAINING),
+)
 # What a replay takes over from the training that it stands for.
 _REPLAYED = ("state", "score", "scores", "objectives", "metrics", "error", "halvings")
 _STUDY = Run.study_id == bindparam("study")
@@ -176,23 +181,9 @@ def retry(session: Session, run: Run, *, halvings: int | None = None, now: Time)
     session.execute(update(Run).where(Run.id == run.id).values(newest=False, told=True))
     session.flush()
     again = Run(
-        study_id=run.study_id,
-        trial_number=run.trial_number,
-        proposal=run.proposal,
+        **{column: getattr(run, column) for column in _OF_TRIAL},
         attempt=run.attempt + 1,
         newest=True,
-        role=run.role,
-        label=run.label,
-        kind=run.kind,
-        architecture_id=run.architecture_id,
-        fingerprint=run.fingerprint,
-        params=run.params,
-        choices=run.choices,
-        sampler=run.sampler,
-        space_version=run.space_version,
-        seed=run.seed,
-        **{key: getattr(run, key) for key in _TRAINING},
-        recipe=run.recipe,
         state=WAITING,
         halvings=run.halvings if halvings is None else halvings,
         told=False,

@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 
 from sqlalchemy import (
     Engine,
-    Row,
     bindparam,
     create_engine,
     event,
@@ -115,8 +114,8 @@ class Store:
         self.engine.dispose()
 
     def _transact(self, action: Callable[[Session], T], durable: bool) -> T:
-        engine = self._writing[durable]
-        with Session(engine, expire_on_commit=False) as session, session.begin():
+        bind = self._writing[durable]
+        with Session(bind, expire_on_commit=False) as session, session.begin():
             session.connection()  # takes the lock now, before anything is read
             return action(session)
 
@@ -194,10 +193,8 @@ def make_engine(url: URL) -> Engine:
     try:
         engine = create_engine(url, **engine_options(url))
     except ModuleNotFoundError as error:
-        raise StoreError(
-            f"storage {shown(url)!r} needs the package "
-            f"{error.name}; pip install 'scannas[postgres]'"
-        ) from None
+        lacks = f"storage {shown(url)!r} needs the package {error.name}"
+        raise StoreError(f"{lacks}; pip install 'scannas[postgres]'") from None
     prepare(engine)
     return engine
 
@@ -282,7 +279,7 @@ _LOCKED = (
 )
 
 
-def lock_study(session: Session, study_id: int) -> Row[Any]:
+def lock_study(session: Session, study_id: int) -> Any:
     """Lock a study's row until the transaction ends: proposals come one by one.
 
     Returns its trials, space_name, space_version and space_fingerprint.
@@ -389,10 +386,8 @@ def _is_sqlite(error: exc.DBAPIError) -> bool:
 
 
 def _is_refusal(said: str) -> bool:
-    return any(
-        phrase in said
-        for phrase in ("authentication failed", "does not exist", "no password supplied", "denied")
-    )
+    refusals = ("authentication failed", "does not exist", "no password supplied", "denied")
+    return any(phrase in said for phrase in refusals)
 
 
 def store_error(error: exc.DBAPIError, shown: str) -> StoreError:

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kernels.common.calls import result_shape
 from kernels.common.orders import raise_bad_row
 from kernels.common.threads import run_slices
-from kernels.s6.call import ScanCall, result_shape
+from kernels.s6.call import ScanCall
 from kernels.s6.cpu.backward_pass import backward_tasks, ungate_rows
 from kernels.s6.cpu.forward_pass import BLOCK, CHUNK, first_bad_order, forward_tasks
 

@@ -12,6 +12,7 @@ import os
 import torch
 from torch import Tensor
 
+from kernels.common.calls import result_shape
 from kernels.common.dispatch import allocate
 from kernels.common.launch import (
     float32,
@@ -24,7 +25,7 @@ from kernels.common.launch import (
 )
 from kernels.common.orders import check_on_device
 from kernels.errors import KernelError
-from kernels.s6.call import ScanCall, result_shape
+from kernels.s6.call import ScanCall
 from kernels.s6.triton.backward_pass import backward_kernel
 from kernels.s6.triton.forward_pass import (
     CHECKPOINT_EVERY,
