@@ -99,7 +99,7 @@ class Coordinator(Access):
             return
         # The reason may be a full disk, which is the database's as well.
         with suppress(StoreError):
-            self.store.write(lambda s: runs.set_blocked(s, self.study_id, reason))
+            self.store.write(lambda s: runs.change_study(s, self.study_id, blocked=reason))
             self._blocked = reason
 
     # --- handing out ---------------------------------------------------------------------------

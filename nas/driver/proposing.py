@@ -62,7 +62,7 @@ class Proposing:
             if isinstance(answer, Refusal):
                 return answer
             if memory:
-                runs.set_planner(session, access.study_id, memory)
+                runs.change_study(session, access.study_id, planner=memory)
             return answer, history.architecture(session, answer)
 
         return access.store.write(write)

@@ -77,7 +77,7 @@ class Study:
         def change(session: Session) -> None:
             if runs.wanted(session, self.id) == trials:
                 return
-            runs.set_trials(session, self.id, trials)
+            runs.change_study(session, self.id, trials=trials)
             confirmations.ask_again(session, self.id)
 
         self.store.write(change)

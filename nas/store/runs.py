@@ -115,7 +115,7 @@ def propose(
     if new.role == CANDIDATE and there.candidates >= study.trials:
         if not queued:
             return Refusal.FULL
-        set_trials(session, study_id, study.trials + 1)
+        change_study(session, study_id, trials=study.trials + 1)
     known = None if there.known is None else session.get_one(Run, there.known)
     if known is not None and known.state not in ENDED:
         return Refusal.IN_FLIGHT
@@ -218,16 +218,12 @@ def count_states(session: Session, study_id: int, states: Collection[str]) -> in
 
 def attempts_lost(session: Session, run: Run) -> int:
     """Return how many attempts of a trial ended because their owner vanished."""
-    return (
-        session.scalar(
-            select(func.count()).where(
-                Run.study_id == run.study_id,
-                Run.proposal == run.proposal,
-                Run.state == Outcome.LOST.value,
-            )
-        )
-        or 0
+    ends = select(func.count()).where(
+        Run.study_id == run.study_id,
+        Run.proposal == run.proposal,
+        Run.state == Outcome.LOST.value,
     )
+    return session.scalar(ends) or 0
 
 
 def running(session: Session, study_id: int, now: Time) -> list[tuple[Run, bool]]:
@@ -331,19 +327,9 @@ def _after(proposal: int | None, number: int | None) -> tuple[int, int]:
     return index, max(index, number)
 
 
-def set_trials(session: Session, study_id: int, trials: int) -> None:
-    """Change how many candidates a study wants."""
-    session.execute(update(Study).where(Study.id == study_id).values(trials=trials))
-
-
-def set_planner(session: Session, study_id: int, memory: Mapping[str, Any]) -> None:
-    """Store what a strategy remembers beside the runs."""
-    session.execute(update(Study).where(Study.id == study_id).values(planner=dict(memory)))
-
-
-def set_blocked(session: Session, study_id: int, reason: str | None) -> None:
-    """Say why no trial can start, or that trials start again."""
-    session.execute(update(Study).where(Study.id == study_id).values(blocked=reason))
+def change_study(session: Session, study_id: int, **columns: Any) -> None:
+    """Write columns of a study: trials wanted, planner, or blocked."""
+    session.execute(update(Study).where(Study.id == study_id).values(**columns))
 
 
 def environment_id(facts: Mapping[str, Any]) -> str:

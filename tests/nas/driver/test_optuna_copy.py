@@ -63,7 +63,7 @@ def study(url, clock):
 
 def test_three_epoch_trial_needs_few_statements(study):
     """No step of a trial writes Optuna's tables; they are brought up to date now and then."""
-    study.store.write(lambda s: runs.set_trials(s, study.id, 12))
+    study.store.write(lambda s: runs.change_study(s, study.id, trials=12))
     work, said = driver(study, trials=12), []
 
     def note(connection, cursor, statement, *rest):

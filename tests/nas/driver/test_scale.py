@@ -145,7 +145,7 @@ def test_no_query_of_a_trial_reads_the_whole_study(sqlite_url, clock):
 
     study = new_study(sqlite_url, settings(CONDITIONAL, trials=20), clock=clock)
     run(study, InlineExecutor(FakeProxy()))
-    study.store.write(lambda s: runs.set_trials(s, study.id, 30))
+    study.store.write(lambda s: runs.change_study(s, study.id, trials=30))
     work = driver(study, trials=30)
     asked = {}
 
