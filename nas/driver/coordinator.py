@@ -177,7 +177,7 @@ class Coordinator(Access):
         but: proposals to pass over.
         """
         while True:
-            run = self.proposing.sync(lambda s: runs.first_waiting(s, self.study_id, but))
+            run = self.proposing.sync_and(lambda s: runs.first_waiting(s, self.study_id, but))
             if run is None:
                 return None
             lease = self._claim(run)

@@ -89,7 +89,7 @@ def enqueue(study: Study, wanted: Sequence[Wish]) -> list[Enqueued]:
 
 def _one(study: Study, proposing: Proposing, wish: Wish) -> Enqueued:
     while True:
-        proposing.sync(lambda _: None)
+        proposing.sync()
         proposal = proposing.planner.wished(wish.config)
         answer = study.store.write(partial(_write, access=proposing.access, new=proposal))
         if not isinstance(answer, Refusal):

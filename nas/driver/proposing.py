@@ -49,7 +49,7 @@ class Proposing:
                 return answer
             if answer is Refusal.FULL:
                 self._ask_how_many()
-            self.sync(lambda _: None)  # another driver was faster: learn what it did, try again
+            self.sync()  # another driver was faster: learn what it did, try again
 
     def write(self, new: NewProposal) -> tuple[Run, Architecture] | Refusal:
         """Write a proposal and take it on, or say why not."""
@@ -67,7 +67,11 @@ class Proposing:
 
         return access.store.write(write)
 
-    def sync(self, ask: Callable[[Session], T]) -> T:
+    def sync(self) -> None:
+        """Bring the planner's history up to the database."""
+        self.sync_and(lambda _: None)
+
+    def sync_and(self, ask: Callable[[Session], T]) -> T:
         """Bring the planner's history up to the database; return what else is asked of it."""
         after, also = self.planner.known - 1, self.planner.pending
         study_id = self.access.study_id

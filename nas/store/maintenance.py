@@ -19,9 +19,9 @@ from nas.store.session import (
     make_engine,
     open_store,
     schema_version,
-    store_error,
 )
 from nas.store.tables import REVISION, Architecture, Run, Study
+from nas.store.troubles import store_error
 from nas.store.urls import parse_url, without_password
 from nas.study.attempts import ENDED, RUNNING, WAITING
 

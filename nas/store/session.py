@@ -35,6 +35,7 @@ from sqlalchemy.orm import Session
 from nas.errors import StoreError
 from nas.store.mounts import mount_of
 from nas.store.tables import REVISION, VERSION_TABLE, Base, Study
+from nas.store.troubles import goes_down, is_passing, store_error
 from nas.store.urls import DEFAULT_STORAGE, parse_url, shown
 
 T = TypeVar("T")
@@ -145,7 +146,7 @@ class Store:
                     raise
                 if isinstance(trouble, exc.IntegrityError):
                     raise  # no trouble of the database, but an answer
-                if not (passing or _is_passing)(trouble) or time.monotonic() > give_up:
+                if not (passing or is_passing)(trouble) or time.monotonic() > give_up:
                     raise store_error(trouble, self.shown) from error
             # Spread out, so that many drivers do not come back at the same moment.
             time.sleep(pause * random.uniform(0.5, 1.0))
@@ -170,7 +171,7 @@ def open_store(url: str = DEFAULT_STORAGE, *, create: bool = False) -> Store:
             with engine.connect() as connection:
                 return schema_version(connection)
 
-        found = store.outlast(look, passing=_goes_down)
+        found = store.outlast(look, passing=goes_down)
         if found is None and create:
             create_schema(store)
         elif found is None:
@@ -359,54 +360,6 @@ def _head(path: Path) -> bytes:
             return file.read(len(_SQLITE_MAGIC))
     except OSError as error:
         raise StoreError(f"cannot read {str(path)!r}: {error.strerror}; see --storage") from None
-
-
-def _is_passing(error: exc.DBAPIError) -> bool:
-    """Whether the same transaction may succeed a moment later."""
-    if error.connection_invalidated:
-        return True
-    said = str(error.orig).lower()
-    if _is_sqlite(error):
-        return "locked" in said or "busy" in said or "disk is full" in said
-    # Deadlocks, serialization failures, and a server that is away or on its way up or down.
-    return isinstance(error, exc.OperationalError) and not _is_refusal(said)
-
-
-def _goes_down(error: exc.DBAPIError) -> bool:
-    """Whether a server was there and goes down or comes up; one that is not there is an error."""
-    said = str(error.orig).lower()
-    return error.connection_invalidated or any(
-        phrase in said
-        for phrase in ("terminating connection", "closed the connection", "starting up", "shutting")
-    )
-
-
-def _is_sqlite(error: exc.DBAPIError) -> bool:
-    return type(error.orig).__module__.startswith("sqlite3")
-
-
-def _is_refusal(said: str) -> bool:
-    refusals = ("authentication failed", "does not exist", "no password supplied", "denied")
-    return any(phrase in said for phrase in refusals)
-
-
-def store_error(error: exc.DBAPIError, shown: str) -> StoreError:
-    """Return what a driver's error means to a user: one line with a remedy, and no password."""
-    said = " ".join(str(error.orig).split())
-    lowered = said.lower()
-    if "not a database" in lowered or "malformed" in lowered:
-        remedy = "restore a backup, or give another --storage"
-    elif "full" in lowered and "disk" in lowered:
-        remedy = "free disk space, then `resume`"
-    elif "readonly" in lowered or "unable to open" in lowered:
-        remedy = "check the permissions of file and folder, or give another --storage"
-    elif "authentication" in lowered or "password" in lowered:
-        remedy = "check user and password of --storage"
-    elif "no such table" in lowered or "undefined" in lowered:
-        remedy = "the schema is damaged; run `db check`"
-    else:
-        remedy = "check that the database can be reached"
-    return StoreError(f"database {shown}: {said[:300]}; {remedy}")
 
 
 def _other_schema(shown: str, found: str) -> str:
