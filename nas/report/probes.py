@@ -68,7 +68,7 @@ def _parts(found: Probe) -> list[RenderableType]:
         (_named(r), *(f"{r.parts[key]:.2f}" if key in r.parts else "-" for key in keys))
         for r in found.rows
     ]
-    return [table((found.task, *heads), rows, numeric=" ".join(heads))]
+    return [Text(), table((found.task, *heads), rows, numeric=" ".join(heads))]
 
 
 def _named(row: Probed) -> str:
