@@ -11,8 +11,10 @@ import typer
 
 from nas.commands.options import (
     DEFAULT_STORAGE,
+    LOOK_ROOM,
     STUDY_ROOM,
     ImageSizeOption,
+    JsonOption,
     Machines,
     StorageOption,
     completing,
@@ -179,3 +181,52 @@ def run_and_show(study: Study, storage: str, executor: Executor, *, plain: bool)
     if not finished.complete:
         say(f"continue with: {invoked_as()} resume {study.name}")
         sys.exit(1)
+
+
+@app.command(rich_help_panel=STUDY_ROOM)
+@with_options
+def fidelity(
+    study: str,
+    *,
+    designs: Annotated[int, typer.Option(min=5, help="Candidates to train longer.")] = 8,
+    times: Annotated[
+        list[float] | None, typer.Option(help="How many times longer; may be repeated: 4 and 10.")
+    ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="YAML recipe to train with, in place of --times.")
+    ] = None,
+    machines: Machines,
+    storage: StorageOption = DEFAULT_STORAGE,
+) -> None:
+    """Train a sample of candidates longer: does the proxy rank as longer trainings do?"""
+    from nas.driver.sampling import TIMES, fidelity_of
+    from nas.driver.studies import open_study
+    from nas.study.place import Place
+    from nas.study.recipe import Recipe
+
+    where = where_of(machines)
+    opened = open_study(study, storage, place=Place.of(**where.place()), check_data=True)
+    try:
+        executor = where.choose(opened.settings, opened.place.device)
+        asked = fidelity_of(
+            opened.store,
+            opened.id,
+            opened.settings.recipe,
+            designs=designs,
+            times=times or TIMES,
+            longer=None if recipe is None else Recipe.load(recipe),
+        )
+        opened.compare(asked)
+    except BaseException:
+        opened.close()
+        raise
+    run_and_show(opened, storage, executor, plain=machines.plain)
+
+
+@app.command(rich_help_panel=LOOK_ROOM)
+def analyze(study: str, storage: StorageOption = DEFAULT_STORAGE, json: JsonOption = False) -> None:
+    """Say what each choice of a study does to the score, with intervals, from its own trials."""
+    from nas.report.analyses import analysis_view, analyze_study
+    from nas.report.console import emit
+
+    emit(analyze_study(study, storage), json, analysis_view)

@@ -16,7 +16,8 @@ from nas.driver.progress import Notice
 from nas.driver.proposing import Proposing
 from nas.errors import StudyError
 from nas.evidence import ablation
-from nas.evidence.findings import Probes
+from nas.evidence.agreement import fidelity
+from nas.evidence.findings import Fidelities, Fidelity, Probes
 from nas.evidence.paired import Design, Scores
 from nas.evidence.probe import means, probe
 from nas.evidence.published import beside
@@ -24,7 +25,15 @@ from nas.evidence.verdict import Frozen
 from nas.evidence.words import Unit
 from nas.store import comparisons
 from nas.store.tables import Architecture, Run
-from nas.study.comparison import NO_FINDING, AblationAsked, Compared, Held, ProbeAsked, TableAsked
+from nas.study.comparison import (
+    NO_FINDING,
+    AblationAsked,
+    Compared,
+    FidelityAsked,
+    Held,
+    ProbeAsked,
+    TableAsked,
+)
 from nas.study.recipe import Recipe
 from nas.study.tasks import metric_of
 from nas.training.probes import NO_MIXING
@@ -99,7 +108,52 @@ class Comparing:
         if isinstance(asked, ProbeAsked):
             table, started = table_of(asked.designs, range(asked.seeds), runs)
             return _probe(asked, table, runs), {Wanted(*one) for one in started}
-        raise AssertionError(f"nobody answers {asked.kind}")
+        return self._fidelity(asked, runs, unit)
+
+    def _fidelity(
+        self, asked: FidelityAsked, runs: list[Run], unit: Unit
+    ) -> tuple[Step, set[Wanted]]:
+        """Ask for every design with every longer recipe; find what whole recipes say so far."""
+        access = self.access
+        known = access.store.read(lambda s: comparisons.searched(s, access.study_id))
+        wanted, started, found = [], set(), []
+        failed: list[str] = []
+        for place, (times, data) in enumerate(asked.recipes):
+            recipe_id = Recipe.model_validate(data).fingerprint()
+            mine = [r for r in runs if r.recipe_id == recipe_id]
+            table, begun = table_of(asked.designs, range(1), mine)
+            started |= {Wanted(*one, recipe=place) for one in begun}
+            missing = [d.name for d in asked.designs if not table.ended(d.name, 0)]
+            wanted += [Wanted(name, 0, place) for name in missing]
+            if missing:
+                continue
+            bad = [d.name for d, f in zip(table.designs, table.failed) if f.any()]
+            failed += [name for name in bad if name not in failed]
+            longer = dict(zip([d.name for d in table.designs], table.values[:, 0].tolist()))
+            kept = [d for d in asked.designs if d.name not in bad]
+            try:
+                found.append(self._agree(kept, longer, known, times, unit))
+            except StudyError as error:
+                return Step(tuple(wanted), failed=str(error)), started
+        finding = Fidelities(longer=tuple(found), failed=tuple(failed)) if found else None
+        return Step(tuple(wanted), finding), started
+
+    def _agree(
+        self,
+        designs: list[Compared],
+        longer: dict[str, float],
+        known: dict[str, tuple[float, list[dict[str, Any]]]],
+        times: float,
+        unit: Unit,
+    ) -> Fidelity:
+        score_of = self.access.settings.recipe.score_of
+        return fidelity(
+            [known[d.fingerprint][0] for d in designs],
+            [longer[d.name] for d in designs],
+            [[score_of(m) for m in known[d.fingerprint][1]] for d in designs],
+            times_longer=times,
+            unit=unit,
+        )
 
     def _keep(self, held: Held, step: Step) -> None:
         data: Any = (
@@ -125,6 +179,9 @@ class Comparing:
             own = Recipe.model_validate(asked.recipes[design.group])
             if own.fingerprint() != self.access.settings.recipe.fingerprint():
                 other = {"recipe": own.to_dict(), "recipe_id": own.fingerprint()}
+        elif isinstance(asked, FidelityAsked) and wanted.recipe is not None:
+            own = Recipe.model_validate(asked.recipes[wanted.recipe][1])
+            other = {"recipe": own.to_dict(), "recipe_id": own.fingerprint()}
         return again.write(
             self.access,
             self.proposing,

@@ -176,6 +176,13 @@ class Fidelity(_Finding):
         return self.tau.low < 0.3
 
 
+class Fidelities(_Finding):
+    """What several longer recipes say of one search's ranking."""
+
+    longer: tuple[Fidelity, ...]
+    failed: tuple[str, ...] = ()
+
+
 def fidelity_sentences(f: Fidelity) -> list[str]:
     """Say how far to trust the proxy's ranking."""
     settled = (

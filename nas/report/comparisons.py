@@ -10,9 +10,11 @@ from rich.text import Text
 from nas.evidence.findings import (
     Ablation,
     Beside,
+    Fidelities,
     Probes,
     PublishedTable,
     ablation_sentences,
+    fidelity_sentences,
     table_sentences,
 )
 from nas.evidence.words import Unit, difference, plural
@@ -35,6 +37,8 @@ def comparisons_view(summary: dict[str, Any]) -> list[RenderableType]:
             parts += [Text(), *_unknown(held)]
             if held.found is not None and "probes" in held.found:
                 parts += probes_view(Probes.model_validate(held.found), held.asked)
+        else:
+            parts += _fidelity(held, len(held.asked.designs))
     return parts
 
 
@@ -73,6 +77,19 @@ def _table(held: Held, asked: TableAsked, summary: dict[str, Any]) -> list[Rende
         parts += [table_of(found, asked.metrics), Text()]
         parts += [Text(line) for line in table_sentences(found)]
     return [*parts, *_left_out(asked.left_out, ())]
+
+
+def _fidelity(held: Held, designs: int) -> list[RenderableType]:
+    """Render how far longer trainings bear a search's ranking out; a low figure is a warning."""
+    head = f"fidelity of the search's recipe, by {plural(designs, 'design')} trained longer"
+    parts: list[RenderableType] = [Text(), Text(head, "bold"), *_unknown(held)]
+    if held.found is None or NO_FINDING in held.found:
+        return parts
+    found = Fidelities.model_validate(held.found)
+    for one in found.longer:
+        style = "yellow" if one.low else ""
+        parts += [Text(line, style) for line in fidelity_sentences(one)]
+    return [*parts, *(Text(f"{n}: a longer run failed, left out") for n in found.failed)]
 
 
 def table_of(found: PublishedTable, metrics: dict[str, str]) -> RenderableType:

@@ -9,8 +9,10 @@ from sqlalchemy.orm import Session
 
 from nas.errors import StudyError
 from nas.store.session import lock_study
-from nas.store.tables import Run, Study
+from nas.store.tables import Epoch, Run, Study
 from nas.study.comparison import Asked, Held
+from nas.study.outcomes import Outcome
+from nas.study.proposals import CANDIDATE
 
 
 def read(session: Session, study_id: int) -> list[Held]:
@@ -54,6 +56,22 @@ def keep(session: Session, study_id: int, answered: Held) -> None:
 def _write(session: Session, study_id: int, held: dict[str, Held]) -> None:
     data: dict[str, Any] = {kind: one.model_dump(mode="json") for kind, one in held.items()}
     session.execute(update(Study).where(Study.id == study_id).values(comparisons=data))
+
+
+def searched(session: Session, study_id: int) -> dict[str, tuple[float, list[dict[str, Any]]]]:
+    """Return score and epochs, in order, of a search's complete candidates, by fingerprint."""
+    query = select(Run.id, Run.fingerprint, Run.score).where(
+        Run.study_id == study_id,
+        Run.newest,
+        Run.role == CANDIDATE,
+        Run.state == Outcome.COMPLETE.value,
+    )
+    rows = session.execute(query).all()
+    epochs: dict[int, list[dict[str, Any]]] = {row.id: [] for row in rows}
+    shown = select(Epoch.run_id, Epoch.metrics).where(Epoch.run_id.in_(list(epochs)))
+    for run_id, metrics in session.execute(shown.order_by(Epoch.run_id, Epoch.epoch)):
+        epochs[run_id].append(metrics)
+    return {row.fingerprint: (row.score, epochs[row.id]) for row in rows}
 
 
 def trained(session: Session, study_id: int, stage: str) -> list[Run]:

@@ -21,6 +21,7 @@ class Searched(NamedTuple):
     run: Run
     params: int
     config: dict[str, Any]
+    flops: int = 0
 
 
 def read(session: Session, study_id: int) -> Confirmation | None:
@@ -82,7 +83,7 @@ def set_verdict(
 def searched(session: Session, study_id: int) -> list[Searched]:
     """Return the candidates and baselines of a search that have ended, in their order."""
     query = (
-        select(Run, Architecture.params, Architecture.config)
+        select(Run, Architecture.params, Architecture.config, Architecture.flops)
         .join(Architecture, Run.architecture_id == Architecture.id)
         .where(Run.study_id == study_id, Run.newest, Run.role.in_((CANDIDATE, BASELINE)))
         .order_by(Run.proposal)
