@@ -208,7 +208,7 @@ def test_show_names_what_is_unseen_and_what_is_reversed(monkeypatch, benchmark_m
         return -0.05 * (d.windows == 14)
 
     measured = found(benchmark_module, rows(effect, 0.001, np.random.default_rng(7)), "quadtree")
-    study = {"space": "quadtree", "recipe": RECIPE.to_dict()}
+    study = {"space": "quadtree", "image_size": 224, "recipe": RECIPE.to_dict()}
     known = load_measurements().with_(measured)
     monkeypatch.setattr("nas.report.studies.load_measurements", lambda: known)
     monkeypatch.setattr("nas.evidence.reliability.load_measurements", lambda: known)

@@ -55,7 +55,7 @@ def test_stored_field_that_cannot_be_read_is_named(change, says):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"trials": 0}, "trials 0: Input should be greater than 0"),
+        ({"trials": -1}, "trials -1: Input should be greater than or equal to 0"),
         ({"warm_start": "x"}, "warm_start 'x': Input should be 'presets' or 'none'"),
         ({"seed": -1}, "seed -1: Input should be greater than or equal to 0"),
         ({"device": "cpu"}, "unknown field 'device'"),
