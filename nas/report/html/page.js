@@ -207,7 +207,7 @@ const seen = new IntersectionObserver((entries) => {
     seen.unobserve(entry.target);
     draw(entry.target.id);
   }
-}, { rootMargin: "150px" });
+});
 if (typeof DecompressionStream === "undefined") byId("too-old").hidden = false;
 else loadPlotly().then(() => Object.keys(FIGURES).filter(byId).forEach((id) => seen.observe(byId(id))));
 const again = () => drawn.forEach(draw);
