@@ -169,8 +169,8 @@ def profile_view(report: dict[str, Any]) -> RenderableType:
         (r["name"], r["tokens"], r["width"], "yes" if r["long"] else "no", giga(r["attention"]))
         for r in report["sequences"]
     ]
-    columns = ("stage", "L", "D", "L>6D", "attention")
-    parts += [Text(), table(columns, long, numeric="L D attention")]
+    headings = ("stage", "L", "D", "L>6D", "attention")
+    parts += [Text(), table(headings, long, numeric="L D attention")]
     if "verified" in report:
         counts = report["verified"]
         parts.append(
