@@ -76,6 +76,7 @@ _TITLES: dict[Sort, str] = {
     "space": "Space files: what may vary",
     "config": "Config files: what a network is",
     "recipe": "Recipe files: how a candidate is trained",
+    "training": "Training recipe files: how a found design is trained in full",
 }
 _GUIDES = {
     "space": "spaces.md",

@@ -53,6 +53,10 @@ def reduced(arguments):
             made += ["--confirm", "none"]
         elif made[made.index("--confirm") + 1] != "none":
             option(made, "--confirm", "2x2")
+    if made[0] == "train":
+        made += ["--epochs", "1", "--image-size", "32"]
+    if made[0] == "evaluate":
+        option(made, "--sizes", "32")
     if made[0] == "resume":
         option(made, "--trials", "3")
     if made[0] == "confirm":
@@ -76,6 +80,8 @@ def folder(tmp_path_factory):
     (place / "tiny.yaml").write_text(TINY)
     space = next(b for b in blocks(ROOT / "docs" / "spaces.md") if b.language == "yaml")
     (place / "my_space.yaml").write_text(space.text)
+    own = next(b for b in blocks(ROOT / "docs" / "train.md") if b.language == "yaml")
+    (place / "own.yaml").write_text(own.text)
     own = next(b for b in blocks(ROOT / "docs" / "train.md") if b.language == "yaml")
     (place / "own.yaml").write_text(own.text)
     for number in range(256):
