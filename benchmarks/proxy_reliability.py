@@ -51,8 +51,8 @@ from benchmarks.proxy_panel import (  # noqa: E402
 from nas.errors import StudyError  # noqa: E402
 from nas.evidence.agreement import icc, icc_same_seed, paired_variance  # noqa: E402
 from nas.evidence.paired import Design as Entry  # noqa: E402
-from nas.evidence.paired import Fit, Scores, fit  # noqa: E402
-from nas.evidence.panel import best_of, directions_seen, kinds_seen  # noqa: E402
+from nas.evidence.paired import Fit, Scores  # noqa: E402
+from nas.evidence.panel import Panel, best_of, directions_seen, kinds_seen  # noqa: E402
 from nas.evidence.quantiles import LEVEL  # noqa: E402
 from nas.evidence.reliability import Reliability, load_measurements  # noqa: E402
 from nas.study.named_recipes import load_recipe  # noqa: E402
@@ -64,6 +64,7 @@ SHIPPED = ROOT / "nas" / "evidence" / "reliability.json"
 SEEDS = 3
 FIRST_SEED = 50  # recipes were chosen by lower ones
 BEYOND = "costs "  # how the scaling's note begins where no width meets a design's share
+NOISY = "its runs scatter more than those of the others; not in ICC and noise, compared by its own"
 
 Row = dict[str, Any]
 
@@ -143,9 +144,9 @@ def table_of(rows: list[Row], names: set[str]) -> tuple[Scores, list[tuple[str, 
     left_out: dict[str, str] = {}
     for row in rows:
         if row["score"] is None:
-            left_out[row["design"]] = f"seed {row['seed']}: {row['error']}"
+            left_out[row["design"]] = f"left out, seed {row['seed']}: {row['error']}"
         elif beyond := [note for note in row["notes"] if note.startswith(BEYOND)]:
-            left_out[row["design"]] = beyond[0]
+            left_out[row["design"]] = f"left out, {beyond[0]}"
     kept = [d for d in panel() if d.name in names and d.name not in left_out]
     ran = {row["design"] for row in rows}
     own = [Entry(name=d.name) for d in kept if d.name in ran]
@@ -172,11 +173,15 @@ def summarize(rows: list[Row], space: str, recipe: Recipe, device: str) -> Relia
     rows = [r for r in rows if not r["timing"]]
     scores, left_out = table_of(rows, {d.name for d in panel()})
     try:
-        fitted = fit(scores)
+        whole = Panel.of(scores)
     except StudyError as error:
         raise SystemExit(f"too few runs for a report: {error}") from None
-    kinds = kinds_of(space, fitted)
-    plain = {d.name for d in panel() if d.rate == 1}
+    kinds = kinds_of(space, whole.everything)
+    noisy = [
+        (n, "its runs scatter more than all others': compared by its own noise")
+        for n in whole.noisy
+    ]
+    plain = {d.name for d in panel() if d.rate == 1} - set(whole.noisy)
     own = scores.only({d for levels in kinds.values() for d in levels.values()} & plain)
     groups = own.values[:, ~np.isnan(own.values).any(0)]
     if groups.shape[1] < 2:
@@ -204,9 +209,9 @@ def summarize(rows: list[Row], space: str, recipe: Recipe, device: str) -> Relia
         noise=float(groups.var(axis=1, ddof=1).mean() ** 0.5),
         noise_same_seed=paired_variance(groups) ** 0.5,
         alpha=round(1 - LEVEL, 6),
-        choices=kinds_seen(scores, fitted, kinds),
-        directions=directions_seen(fitted, kinds, DIRECTIONS, recipe.task),
-        left_out=tuple(left_out),
+        choices=kinds_seen(whole, kinds),
+        directions=directions_seen(whole, kinds, DIRECTIONS, recipe.task),
+        left_out=(*left_out, *noisy),
     )
 
 
@@ -282,7 +287,7 @@ def headline(r: Reliability) -> str:
 
 def left_out(r: Reliability) -> list[str]:
     """Name the designs that did not take part."""
-    return [f"{name} was left out: {why}" for name, why in r.left_out]
+    return [f"{name}: {why}" for name, why in r.left_out]
 
 
 def show(r: Reliability, rows: list[Row]) -> None:

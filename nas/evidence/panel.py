@@ -1,12 +1,13 @@
 """Which kinds of choice a recipe's scores see, and whether with the published sign.
 
 All designs of a panel train with common seeds under one recipe; the noise of a run is pooled over
-the whole panel, so that few seeds are enough for each kind of choice.
+the panel, so that few seeds are enough for each kind of choice. Designs whose runs scatter clearly
+more than the others' (some diverge) stay out of the pool, and are compared by noise of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from scipy.special import fdtrc
 
 from nas.evidence.intervals import compare, holm
 from nas.evidence.levels import LevelRun, detectable_spread, level_test
-from nas.evidence.paired import Fit, Scores, restrict
+from nas.evidence.paired import APART, Fit, Scores, fit, restrict
 from nas.evidence.quantiles import LEVEL, Family
 from nas.evidence.reliability import ChoiceReliability, Direction, Word
 
@@ -35,28 +36,86 @@ class Published:
     tasks: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """Scores with their fits: of calm designs, and of each noisy one beside them."""
+
+    scores: Scores
+    calm: Fit
+    noisy: tuple[str, ...]
+    everything: Fit
+
+    @classmethod
+    def of(cls, scores: Scores) -> Panel:
+        """Fit a table. Raises: StudyError as `fit`."""
+        noisy = noisier(scores)
+        calm = [d.name for d in scores.designs if d.name not in noisy]
+        return cls(scores, fit(scores.only(calm)), noisy, fit(scores))
+
+    def fit(self, names: Iterable[str]) -> Fit:
+        """Return the fit to compare some designs by: without noisy ones that are none of them."""
+        own = set(names) & set(self.noisy)
+        if not own:
+            return self.calm
+        calm = {d.name for d in self.calm.designs}
+        return fit(self.scores.only(calm | own))
+
+
+def noisier(scores: Scores) -> tuple[str, ...]:
+    """Return the designs whose runs scatter clearly more than those of the others together.
+
+    One after the other, by the F test of what leaving a design out takes from the residual, at
+    `APART` over all designs (Bonferroni).
+    """
+    found: list[str] = []
+    while True:
+        kept = [d.name for d in scores.designs if d.name not in found]
+        if len(kept) < 4:
+            return tuple(found)
+        whole, df = _residual(scores, kept)
+        tails = {}
+        for name in kept:
+            rest, without = _residual(scores, [n for n in kept if n != name])
+            if df > without > 0 and rest > 0:
+                f = (whole - rest) / (df - without) / (rest / without)
+                tails[name] = float(fdtrc(df - without, without, max(f, 0.0)))
+        worst = min(tails, key=tails.__getitem__, default=None)
+        if worst is None or tails[worst] > APART / len(kept):
+            return tuple(found)
+        found.append(worst)
+
+
+def _residual(scores: Scores, names: Sequence[str]) -> tuple[float, int]:
+    """Return the sum of squares that designs and seeds leave, and its degrees of freedom."""
+    part = scores.only(names)
+    present = ~np.isnan(part.values)
+    df = int(present.sum()) - len(names) - int(present.any(0).sum()) + 1
+    return fit(part).noise ** 2 * df, df
+
+
 def kinds_seen(
-    scores: Scores, fitted: Fit, kinds: Mapping[str, Mapping[str, str]]
+    panel: Panel, kinds: Mapping[str, Mapping[str, str]]
 ) -> tuple[ChoiceReliability, ...]:
     """Test each kind of choice: do its levels differ (F test, Holm over all kinds)?
 
     kinds: kind -> level -> design. Levels whose design has no score are left out, and kinds of
     fewer than two levels.
     """
-    known = {d.name for d in fitted.designs}
+    known = {d.name for d in panel.scores.designs}
     whole = {
         kind: present
         for kind, levels in kinds.items()
         if len(present := {v: d for v, d in levels.items() if d in known}) > 1
     }
     strict = 1 - (1 - LEVEL) / max(1, len(whole))
-    tests = {kind: _test(scores, fitted, levels, strict) for kind, levels in whole.items()}
+    fits = {kind: panel.fit(levels.values()) for kind, levels in whole.items()}
+    tests = {k: _test(panel.scores, fits[k], levels, strict) for k, levels in whole.items()}
     adjusted = holm(tuple(p for p, *_ in tests.values()))
     return tuple(
         ChoiceReliability(
             kind=kind,
             levels=tuple(whole[kind]),
-            means=tuple(float(fitted.means[fitted.index(d)]) for d in whole[kind].values()),
+            means=tuple(float(fits[kind].means[fits[kind].index(d)]) for d in whole[kind].values()),
             runs=runs,
             eta_squared=eta,
             epsilon_squared=epsilon,
@@ -101,7 +160,7 @@ def _test(
 
 
 def directions_seen(
-    fitted: Fit,
+    panel: Panel,
     kinds: Mapping[str, Mapping[str, str]],
     published: Sequence[Published],
     task: str,
@@ -110,7 +169,7 @@ def directions_seen(
 
     Intervals hold together (Bonferroni).
     """
-    known = {d.name for d in fitted.designs}
+    known = {d.name for d in panel.scores.designs}
     asked = [
         (p, kinds[p.kind][p.better], kinds[p.kind][p.worse])
         for p in published
@@ -123,6 +182,7 @@ def directions_seen(
     words: dict[str, Word] = {"better": "agrees", "worse": "reversed"}
     found = []
     for p, better, worse in asked:
+        fitted = panel.fit((better, worse))
         c = compare(fitted, better, worse, Family("control", 1), level, more=False)
         found.append(
             Direction(

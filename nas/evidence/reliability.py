@@ -77,7 +77,7 @@ class Reliability(_Frozen):
     run's score in either comparison. recipe_fingerprint: of the recipe that was measured.
     cpu_seconds: of a run, median. median_seconds, longest_seconds: wall time of a run that has
     the machine to itself, None where it was not taken. left_out: designs that did not take part,
-    and why.
+    or not like the others, and why.
     """
 
     space: str

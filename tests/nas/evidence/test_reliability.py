@@ -21,6 +21,9 @@ from benchmarks.proxy_panel import (
     panel,
 )
 from nas.evidence.intervals import holm
+from nas.evidence.paired import Design as Entry
+from nas.evidence.paired import Scores
+from nas.evidence.panel import noisier
 from nas.evidence.reliability import load_measurements, measured_for
 from nas.report.studies import warnings
 from nas.study.recipe import Recipe
@@ -225,3 +228,26 @@ def test_show_names_what_is_unseen_and_what_is_reversed(monkeypatch, benchmark_m
 def test_measurement_of_an_older_default_is_kept():
     measured = measured_for(SCHEMA_1, "quadtree")
     assert (measured.task, measured.designs, measured.seeds) == ("classify", 12, 3)
+
+
+def test_design_that_diverges_takes_the_power_from_no_other_comparison(benchmark_module):
+    rng = np.random.default_rng(8)
+    made = rows(lambda d: -0.06 * (d.order == "rows"), 0.01, rng)
+    for row in made:
+        if row["design"] == "N16" and row["seed"] == 2:
+            row["score"] -= 1.0
+    measured = found(benchmark_module, made)
+    kinds = {c.kind: c for c in measured.choices}
+    assert (
+        kinds["scan order"].seen
+        and kinds["scan order"].detectable < 0.08
+        and measured.noise_same_seed < 0.02
+    )
+    assert not kinds["d_state"].seen
+    assert "N16" in dict(measured.left_out)
+    assert noisier(table_of(rows(lambda d: 0, 0.01, rng))) == ()
+
+
+def table_of(made):
+    designs = [Entry(name=d.name) for d in panel()]
+    return Scores.of(designs, [(r["design"], r["seed"], r["score"]) for r in made])
