@@ -21,7 +21,14 @@ from nas.evidence.words import Unit, difference, plural
 from nas.report.console import table
 from nas.report.probes import probes_view
 from nas.report.text import giga, invoked_as, mega
-from nas.study.comparison import NO_FINDING, AblationAsked, Held, ProbeAsked, TableAsked
+from nas.study.comparison import (
+    NO_FINDING,
+    AblationAsked,
+    FidelityAsked,
+    Held,
+    ProbeAsked,
+    TableAsked,
+)
 
 
 def comparisons_view(summary: dict[str, Any]) -> list[RenderableType]:
@@ -77,6 +84,17 @@ def _table(held: Held, asked: TableAsked, summary: dict[str, Any]) -> list[Rende
         parts += [table_of(found, asked.metrics), Text()]
         parts += [Text(line) for line in table_sentences(found)]
     return [*parts, *_left_out(asked.left_out, ())]
+
+
+def fidelity_lines(summary: dict[str, Any]) -> list[str]:
+    """Say what longer trainings found of the search's ranking; nothing where none were asked."""
+    asked = (Held.model_validate(data) for data in summary["comparisons"])
+    lines: list[str] = []
+    for held in asked:
+        if isinstance(held.asked, FidelityAsked):
+            parts = _fidelity(held, len(held.asked.designs))[1:]
+            lines += [part.plain for part in parts if isinstance(part, Text)]
+    return lines
 
 
 def _fidelity(held: Held, designs: int) -> list[RenderableType]:

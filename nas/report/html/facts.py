@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -15,6 +15,7 @@ from nas.evidence.effects import Sample, analyze
 from nas.evidence.findings import Analysis
 from nas.evidence.reliability import Reliability, measured_for
 from nas.evidence.verdict import Verdict
+from nas.report.comparisons import fidelity_lines
 from nas.report.studies import findings, unlearned, verdict, warnings
 from nas.report.text import INSTALLED
 from nas.store import queries
@@ -46,7 +47,7 @@ class Facts:
     recipe, None where it was not measured. effects: of the choices, None where there are too few
     designs. confirmed: the verdict of a confirmation, None without one; findings: it in words, a
     line each; asked: what was confirmed, as `--confirm` takes it. state: empty, running, failed
-    or scored, and in words.
+    or scored, and in words. fidelity: what longer trainings said of the ranking, a line each.
     """
 
     study: dict[str, Any]
@@ -64,6 +65,7 @@ class Facts:
     asked: str | None
     confirmed: Verdict | None
     cautions: list[str]
+    fidelity: list[str] = field(default_factory=list)
 
     @property
     def scored(self) -> list[dict[str, Any]]:
@@ -110,6 +112,7 @@ def gather(study: str, storage: str) -> Facts:
         confirmed=None if stored is None else Verdict.model_validate(stored),
         findings=[text.plain for text in findings(summary)],
         cautions=[text.plain for text in cautions],
+        fidelity=fidelity_lines(summary),
     )
 
 

@@ -14,6 +14,7 @@ from nas.evidence.findings import Fidelities
 from nas.executors.inline import InlineExecutor
 from nas.report.analyses import analyze_study, stages_of
 from nas.report.comparisons import comparisons_view
+from nas.report.html.facts import gather
 from nas.store import comparisons, queries
 from search_spaces import SearchSpace
 
@@ -71,6 +72,7 @@ def test_proxy_that_ranks_the_other_way_is_warned_about(sqlite_url):
     assert one.tau.value == -1.0 and one.low and one.regret.value > 0
     said = comparisons_view(queries.summary("s", sqlite_url))
     assert any("may hardly rank at all" in str(part) for part in said)
+    assert any("may hardly rank at all" in line for line in gather("s", sqlite_url).fidelity)
 
 
 def test_too_few_candidates_have_no_ranking(sqlite_url):

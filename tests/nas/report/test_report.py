@@ -226,6 +226,13 @@ def test_what_the_proxy_sees_is_shown_where_it_was_measured(scored):
     assert json.loads(page.scripts["data"])["noise"] == load_measurements().measured[0].noise
 
 
+def test_what_longer_trainings_say_stands_with_what_the_proxy_sees(scored):
+    assert "Whether longer trainings agree" not in render(scored, "x")
+    said = f"tau 0.80 {HOSTILE}"
+    page = Page(render(replace(scored, fidelity=[said]), "x"))
+    assert said in page.text and page.tags.count("script") == 3
+
+
 def test_latency_is_a_cost_where_it_was_measured(scored):
     page = Page(render(scored, "x"))
     assert scored.costs == ["flops", "params"]
