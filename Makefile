@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup search test chaos soak slow wheel browser docs lint bench gpu
+.PHONY: setup search test chaos soak slow wheel browser docs typed lint bench gpu
 
 setup: $(READY)
 
@@ -40,9 +40,12 @@ wheel: $(READY)
 browser: $(READY)
 	$(BIN)/python -m pytest -m browser
 
-# The documentation as a site in build/site, and what its pages say to type is typed.
+# The documentation as a site in build/site.
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# Types what the pages say to type, and opens the site in Chromium.
+typed: $(READY)
 	$(BIN)/python -m pytest -m docs
 
 lint: $(READY)
