@@ -177,10 +177,7 @@ def summarize(rows: list[Row], space: str, recipe: Recipe, device: str) -> Relia
     except StudyError as error:
         raise SystemExit(f"too few runs for a report: {error}") from None
     kinds = kinds_of(space, whole.everything)
-    noisy = [
-        (n, "its runs scatter more than all others': compared by its own noise")
-        for n in whole.noisy
-    ]
+    noisy = [(name, NOISY) for name in whole.noisy]
     plain = {d.name for d in panel() if d.rate == 1} - set(whole.noisy)
     own = scores.only({d for levels in kinds.values() for d in levels.values()} & plain)
     groups = own.values[:, ~np.isnan(own.values).any(0)]
