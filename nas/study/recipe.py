@@ -217,12 +217,11 @@ class Recipe(Part):
 # To classify, minutes for a search on two CPU cores; chosen by measurement, see docs/proxies.md.
 CPU_RECIPE = Recipe()
 
-# What a CPU trains unless data is named: of ten recipes for about as long, the one under which
-# four routes lead one and an SSM is not behind a convolution (docs/proxies.md).
+# What a CPU trains unless data is named: of thirteen recipes for about as long, the one under
+# which four routes lead one, and scans of many states learn beside a convolution (docs/proxies.md).
 CPU_DENSE_RECIPE = Recipe(
     task="reconstruct",
-    mask_share=0.98,
-    image_size=96,
+    image_size=64,
     train_size=1000,
     val_size=500,
     epochs=4,
