@@ -51,14 +51,14 @@ TABLES = ("vmamba_scan", "quadmamba_windows", "mambaout_stages", "vmamba_d_state
 RESULTS = ROOT / "benchmarks" / "results"
 
 
-def train(name: str, seeds: int, storage: str, recipe: Path) -> None:
-    """Train what is missing of a table."""
+def train(name: str, seeds: int, storage: str, recipe: Path) -> bool:
+    """Train what is missing of a table; return whether it is whole."""
     place = this_machine("cpu")
     settings, _ = question(table=name, place=place, budget=BUDGET, recipe=recipe)
     study = start(f"table-{name}", storage, settings, place)
     try:
         study.compare(table_of(settings, seeds))
-        run(study, InlineExecutor(), print_ends)
+        return run(study, InlineExecutor(), print_ends).complete
     finally:
         study.close()
 
@@ -150,10 +150,12 @@ def main() -> None:
     recipe.write_text(RECIPE.to_yaml(), encoding="utf-8")
     Path("runs").mkdir(exist_ok=True)
     for name in args.tables:
-        train(name, args.seeds, args.storage, recipe)
+        whole = train(name, args.seeds, args.storage, recipe)
         written = {"budget": BUDGET, "recipe": RECIPE.to_dict()}
         written["tables"] = known | collect(args.storage)
         args.out.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+        if not whole:
+            break
     recipe.unlink()
 
 
