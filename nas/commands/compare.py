@@ -138,11 +138,10 @@ def ablate(
     storage: StorageOption = DEFAULT_STORAGE,
 ) -> None:
     """Say whether one choice matters here, at equal FLOPs; stops when the answer is clear."""
-    from nas.driver.request import this_machine
     from nas.driver.studies import start
 
     where = where_of(machines)
-    place = this_machine(question.device, backend=question.backend, **where.place())
+    place = where.at(question.device, question.backend)
     name, settings, asked = question.ask(arch, place)
     executor = where.choose(settings, place.device)
     opened = start(study or name, storage, settings, place)

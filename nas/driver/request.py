@@ -82,9 +82,10 @@ def _recipe(
     return Recipe.model_validate(made.model_dump() | update) if update else made
 
 
-def this_machine(device: str = "auto", **stated: Any) -> Place:
+def this_machine(device: str = "auto", *, elsewhere: bool = False, **stated: Any) -> Place:
     """Return a place on this machine; auto is CUDA where there is a device.
 
+    elsewhere: trials train on other machines, so that this one need not have the device.
     stated: fields of the place; None is not stated.
     Raises: StudyError for an unknown or missing device, or a limit that is none.
     """
@@ -96,7 +97,7 @@ def this_machine(device: str = "auto", **stated: Any) -> Place:
         kind = torch.device(device).type
     except RuntimeError:
         raise StudyError(f"unknown device {device!r}; use auto, cpu or cuda") from None
-    if kind == "cuda" and not torch.cuda.is_available():
+    if kind == "cuda" and not (elsewhere or torch.cuda.is_available()):
         raise StudyError(f"device {device!r}: no CUDA device on this machine; use cpu")
     return Place.of(device=device, **stated)
 
@@ -106,5 +107,7 @@ def _check_backend(place: Place, recipe: Recipe) -> None:
 
     from kernels import resolve_backend
 
+    if torch.device(place.device).type == "cuda" and not torch.cuda.is_available():
+        return  # trials train elsewhere, and the worker resolves it
     dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
     resolve_backend(torch.device(place.device), dtype, place.backend)

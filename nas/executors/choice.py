@@ -52,6 +52,23 @@ def choose_executor(
     return executor
 
 
+def cluster_device(wanted: str, address: str | None) -> str:
+    """Return the kind of device that trials are to use; with an address the cluster decides.
+
+    Raises: StudyError where no node has what is wanted.
+    """
+    if address is None or wanted == "cpu":
+        return wanted
+    from nas.executors.ray_tune import RayExecutor
+
+    there = RayExecutor(address=address).device()
+    if wanted != "auto" and wanted.startswith("cuda") and there != "cuda":
+        raise StudyError(
+            f"device {wanted!r}: no node of the cluster at {address!r} has a GPU; use cpu"
+        )
+    return there if wanted == "auto" else wanted
+
+
 def _gpus() -> int:
     import torch
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from kernels.errors import ScanNASError
 from nas.driver.access import Done, Wait
 from nas.driver.coordinator import Coordinator
 from nas.driver.progress import Notice, Waiting
+from nas.errors import StoreError
 from nas.executors.attempt import pruned
 from nas.executors.deaths import Death, death_of
 from nas.executors.pace import Pace
@@ -87,8 +88,7 @@ class Desk:
         try:
             work = self.coordinator.next()
         except ScanNASError as error:
-            self.trouble = error
-            work = Done(str(error), complete=False)
+            work = self.fail(error)
         if isinstance(work, Wait):
             # Own trials are in the count of those still running; only a change is worth saying.
             self._ask_again = now + work.seconds
@@ -152,7 +152,7 @@ class Desk:
     def epoch(self, trial_id: str, report: dict[str, Any]) -> bool:
         """Take an epoch or a final result; return whether the trial goes on."""
         attempt = self.attempts.get(trial_id)
-        if attempt is None:
+        if attempt is None or self.trouble is not None:
             return False
         watched = self._watched.get(trial_id)
         if watched is not None:
@@ -183,7 +183,7 @@ class Desk:
             self.coordinator.progress(Notice(f"trial {attempt.trial}: {error}"))
             return False
         except ScanNASError as error:
-            self.trouble, self.done = error, Done(str(error), complete=False)
+            self.fail(error)
             return False
         return not self.stopping() or metrics.epoch == metrics.epochs
 
@@ -193,6 +193,10 @@ class Desk:
         error, watched = self._deaths.pop(trial_id, None), self._watched.pop(trial_id, None)
         if attempt is None:
             return
+        if self.trouble is not None:
+            # Whoever waited for the database has waited for all: leases end by themselves.
+            self.attempts.pop(trial_id)
+            return
         try:
             if failed:
                 self._bury(attempt, error, watched)
@@ -200,6 +204,8 @@ class Desk:
                 self.coordinator.release(attempt, "stopped")
         except LeaseLost:
             pass
+        except StoreError as error:
+            self.fail(error)
         finally:
             self.attempts.pop(trial_id, None)  # renewed until here
 
@@ -232,8 +238,13 @@ class Desk:
     def release_all(self) -> None:
         """Give back what is unfinished."""
         for trial_id in list(self.attempts):
-            with suppress(ScanNASError):
-                self.ended(trial_id, failed=False)
+            self.ended(trial_id, failed=False)
+
+    def fail(self, error: ScanNASError) -> Done:
+        """Take down what ends this driver; the first trouble stands for all that follows."""
+        self.trouble = self.trouble or error
+        self.done = Done(str(self.trouble), complete=False)
+        return self.done
 
 
 @contextmanager
@@ -255,7 +266,8 @@ def renewal(desk: Desk) -> Iterator[None]:
                 except LeaseLost:
                     desk.attempts.pop(trial_id, None)
                 except ScanNASError as error:
-                    desk.trouble, desk.done = error, Done(str(error), complete=False)
+                    desk.fail(error)
+                    return
 
     thread = threading.Thread(target=renew, name="leases", daemon=True)
     thread.start()

@@ -74,6 +74,13 @@ class RayExecutor:
                 f"a trial needs some CPU or GPU, not {cpus_per_trial:g} CPUs and "
                 f"{gpus_per_trial:g} GPUs"
             )
+        if address is not None and address.startswith("ray://"):
+            host = address.removeprefix("ray://").rpartition(":")[0] or "HEAD"
+            raise StudyError(
+                f"Ray address {address!r}: a driver must be a member of the cluster, not a client; "
+                f"run it on a node of it with --ray-address {host}:6379, e.g. by "
+                "`ray job submit -- python cli.py search ...`"
+            )
         self.workers, self.address, self.gpus, self.proxy = workers, address, gpus, proxy
         self.cpus_per_trial, self.gpus_per_trial = cpus_per_trial, gpus_per_trial
         self.stopping = False
@@ -83,7 +90,7 @@ class RayExecutor:
 
         Raises: StudyError when Ray cannot be reached or can never run a trial of this size.
         """
-        with self._ray(coordinator) as ray:
+        with self._ray() as ray:
             self._check_resources(ray)
             if self.address is not None:
                 _check_shared(ray, coordinator.checkpoints)
@@ -111,7 +118,7 @@ class RayExecutor:
 
     def knock(self) -> None:
         """Raise StudyError when nobody listens at host:port; Ray itself would try for minutes."""
-        host, colon, port = (self.address or "").removeprefix("ray://").rpartition(":")
+        host, colon, port = (self.address or "").rpartition(":")
         if colon and port.isdigit():
             try:
                 socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
@@ -162,8 +169,16 @@ class RayExecutor:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
+    def device(self) -> str:
+        """Return the best kind of device that any node of the cluster has: cuda or cpu.
+
+        Raises: StudyError when the cluster cannot be reached.
+        """
+        with self._ray() as ray:
+            return "cuda" if ray.cluster_resources().get("GPU", 0) > 0 else "cpu"
+
     @contextmanager
-    def _ray(self, coordinator: Coordinator) -> Iterator[Any]:
+    def _ray(self) -> Iterator[Any]:
         """Connect to a cluster, or start a local Ray and stop it afterwards."""
         for name, value in _QUIET.items():
             os.environ.setdefault(name, value)

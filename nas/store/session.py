@@ -205,8 +205,10 @@ def engine_options(url: URL) -> dict[str, Any]:
     if url.get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
     return {
+        # Two for a driver at work: its loop's, and that of whoever renews leases beside it.
         "pool_size": 2,
-        "max_overflow": 3,
+        "max_overflow": 0,
+        "pool_timeout": 2 * PATIENCE_S,
         "connect_args": {"connect_timeout": 10, "application_name": "scannas"},
     }
 

@@ -10,12 +10,13 @@ import pytest
 from doubles import CONDITIONAL, EPOCHS, FakeProxy, driver, new_study, settings
 from sqlalchemy import select
 
+from nas.api import Where
 from nas.driver.clock import SystemClock
 from nas.driver.progress import Waiting
 from nas.driver.running import run
 from nas.driver.status import status
 from nas.driver.studies import open_study
-from nas.errors import StudyError
+from nas.errors import StoreError, StudyError
 from nas.executors.choice import choose_executor
 from nas.executors.inline import InlineExecutor
 from nas.executors.ray_tune import RayExecutor
@@ -100,6 +101,52 @@ def test_stopped_executor_releases_after_the_epoch(desk, executor):
     assert not desk.epoch("a", report(1))
     desk.ended("a", failed=False)
     assert [r.state for r in rows(study)] == ["waiting"]
+
+
+def test_lost_database_is_waited_for_once_for_all_trials(sqlite_url, clock, monkeypatch):
+    """Not once for each: with sixty workers that would be hours."""
+    study = new_study(sqlite_url, settings(trials=6), clock=clock)
+    work = driver(study)
+    desk = RayExecutor(workers=6).desk(work)
+    for n in range(6):
+        desk.hand_out(str(n))
+    waited = []
+
+    def gone(action, *, durable=False):
+        waited.append(action)
+        raise StoreError("the server is gone")
+
+    with monkeypatch.context() as away:
+        away.setattr(study.store, "write", gone)
+        assert not desk.epoch("0", report(1))
+        assert not desk.epoch("1", report(1))
+        desk.ended("2", failed=True)
+        desk.release_all()
+    assert len(waited) == 1 and not desk.attempts
+    assert str(desk.trouble) == "the server is gone" and not desk.done.complete
+    assert [r.state for r in rows(study)] == ["running"] * 6
+    assert [r.lease_owner for r in rows(study)] == [work.owner] * 6
+    work.close()
+    study.close()
+
+
+def test_client_of_a_cluster_is_refused_with_what_works():
+    says = r"'ray://head:10001': a driver must be a member .* --ray-address head:6379"
+    with pytest.raises(StudyError, match=says):
+        choose_executor("auto", ray_address="ray://head:10001")
+
+
+def test_device_is_the_clusters_where_there_is_one(monkeypatch):
+    """A driver without a GPU asks for what the cluster has, and is refused what it has not."""
+    has = {"GPU": 4.0}
+    monkeypatch.setattr(RayExecutor, "device", lambda self: "cuda" if has["GPU"] else "cpu")
+    assert Where(ray_address="head:6379").at("auto", "auto").device == "cuda"
+    assert Where(ray_address="head:6379").at("cpu", "auto").device == "cpu"
+    assert Where(ray_address="head:6379").at("cuda", "triton").device == "cuda"
+    has["GPU"] = 0.0
+    assert Where(ray_address="head:6379").at("auto", "auto").device == "cpu"
+    with pytest.raises(StudyError, match="no node of the cluster at 'head:6379' has a GPU"):
+        Where(ray_address="head:6379").at("cuda", "auto")
 
 
 def test_trials_that_ray_cannot_place_are_called_out(sqlite_url, clock):
