@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from nas.driver.studies import Study as OpenStudy
     from nas.evidence.verdict import Verdict
     from nas.executors.attempt import Proxy
-    from nas.study.place import Place
     from nas.study.recipe import Recipe
     from nas.study.settings import Settings
 
@@ -76,18 +75,6 @@ class Where:
     def place(self) -> dict[str, Any]:
         """Return what was stated of a `nas.study.place.Place`; None is not stated."""
         return {n + "_s" * (n in _IN_SECONDS): getattr(self, n) for n in _PLACE}
-
-    def at(self, device: str, backend: str) -> Place:
-        """Return where trials train; with the address of a cluster, it says what auto stands for.
-
-        Raises: StudyError as `nas.driver.request.this_machine` and `cluster_device`.
-        """
-        from nas.driver.request import this_machine
-        from nas.executors.choice import cluster_device
-
-        found = cluster_device(device, self.ray_address)
-        elsewhere = self.ray_address is not None
-        return this_machine(found, elsewhere=elsewhere, backend=backend, **self.place())
 
     def choose(self, settings: Settings, device: str, proxy: Proxy | None = None) -> Executor:
         """Return the executor that trains trials with these settings on a kind of device.
@@ -301,10 +288,11 @@ def search(
     """
     from nas.driver.enqueueing import enqueue, wishes
     from nas.driver.studies import start
+    from nas.executors.choice import place_for
     from nas.study.confirmation import parse_confirmation
 
     asked = Where.of(where)
-    place = asked.at(device, backend)
+    place = place_for(device, asked.ray_address, backend=backend, **asked.place())
     from_file = warm_start not in ("presets", "none")
     first_of = "presets" if from_file else warm_start
     named = {"space": space, "trials": trials, "strategy": strategy, "epochs": epochs, "seed": seed}

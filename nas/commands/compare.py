@@ -139,9 +139,11 @@ def ablate(
 ) -> None:
     """Say whether one choice matters here, at equal FLOPs; stops when the answer is clear."""
     from nas.driver.studies import start
+    from nas.executors.choice import place_for
 
     where = where_of(machines)
-    place = where.at(question.device, question.backend)
+    address, stated = where.ray_address, where.place()
+    place = place_for(question.device, address, backend=question.backend, **stated)
     name, settings, asked = question.ask(arch, place)
     executor = where.choose(settings, place.device)
     opened = start(study or name, storage, settings, place)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from nas.driver.request import this_machine
 from nas.driver.running import Executor
 from nas.errors import StudyError
 from nas.executors.attempt import Proxy
+from nas.study.place import Place
 
 EXECUTORS = ("auto", "inline", "ray")
 
@@ -52,21 +56,22 @@ def choose_executor(
     return executor
 
 
-def cluster_device(wanted: str, address: str | None) -> str:
-    """Return the kind of device that trials are to use; with an address the cluster decides.
+def place_for(device: str, address: str | None, **stated: Any) -> Place:
+    """Return where trials train; with the address of a cluster, it says what auto stands for.
 
-    Raises: StudyError where no node has what is wanted.
+    stated: fields of the place; None is not stated.
+    Raises: StudyError as `this_machine`, or where no node of the cluster has what is wanted.
     """
-    if address is None or wanted == "cpu":
-        return wanted
+    if address is None or device == "cpu":
+        return this_machine(device, **stated)
     from nas.executors.ray_tune import RayExecutor
 
     there = RayExecutor(address=address).device()
-    if wanted != "auto" and wanted.startswith("cuda") and there != "cuda":
+    if device.startswith("cuda") and there != "cuda":
         raise StudyError(
-            f"device {wanted!r}: no node of the cluster at {address!r} has a GPU; use cpu"
+            f"device {device!r}: no node of the cluster at {address!r} has a GPU; use cpu"
         )
-    return there if wanted == "auto" else wanted
+    return this_machine(there if device == "auto" else device, elsewhere=True, **stated)
 
 
 def _gpus() -> int:

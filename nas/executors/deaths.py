@@ -7,6 +7,7 @@ processes the kernel has killed for lack of memory on its machine; afterwards on
 from __future__ import annotations
 
 import faulthandler
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,14 +50,19 @@ def fault_log(checkpoint: str | None) -> Path | None:
 
 
 @contextmanager
-def last_word(checkpoint: str | None) -> Iterator[None]:
-    """Within the block, a deadly signal writes its name and the stacks to the fault log."""
+def last_word(checkpoint: str | None, where: dict[str, Any] | None = None) -> Iterator[None]:
+    """Within the block, a deadly signal writes its name and the stacks to the fault log.
+
+    where: the machine, on the first line: a report of it may not get away in time.
+    """
     path = fault_log(checkpoint)
     if path is None:
         yield
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
+        file.write(json.dumps(where) + "\n")
+        file.flush()
         faulthandler.enable(file)
         try:
             yield
@@ -65,20 +71,32 @@ def last_word(checkpoint: str | None) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def death_of(error: Exception | None, checkpoint: str | None, kernel_killed: bool) -> Death:
+def has_begun(checkpoint: str | None) -> bool:
+    """Whether a worker has begun its attempt, as far as its machine's folder says."""
+    path = fault_log(checkpoint)
+    return path is not None and path.exists()
+
+
+def last_word_of(checkpoint: str | None) -> tuple[dict[str, Any] | None, str]:
+    """Return where a worker was that has died, and what it wrote as it died; take both away."""
+    path = fault_log(checkpoint)
+    if path is None or not path.exists():
+        return None, ""
+    first, _, word = path.read_text().partition("\n")
+    path.unlink()
+    return json.loads(first or "null"), word
+
+
+def death_of(error: Exception | None, word: str, kernel_killed: bool) -> Death:
     """Return how a worker died.
 
-    error: what Ray raised for it. kernel_killed: whether the kernel has killed something for lack
-    of memory on that machine since.
+    error: what Ray raised for it. word: what it wrote as it died. kernel_killed: whether the kernel
+    has killed something for lack of memory on that machine since.
     """
     said = _first_line(error)
-    path = fault_log(checkpoint)
-    if path is not None and path.exists():
-        word = path.read_text()
-        path.unlink()
-        if word.strip():
-            fatal = word.splitlines()[0].removeprefix("Fatal Python error: ")
-            return Death(f"its worker process died: {fatal}", Outcome.ERROR, traceback=word)
+    if word.strip():
+        fatal = word.splitlines()[0].removeprefix("Fatal Python error: ")
+        return Death(f"its worker process died: {fatal}", Outcome.ERROR, traceback=word)
     if type(error).__name__ == "OutOfMemoryError" or "running low on memory" in str(error):
         return Death(f"Ray ended its worker process for lack of memory: {said}", Outcome.OOM)
     if getattr(error, "preempted", False):

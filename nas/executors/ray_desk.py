@@ -15,7 +15,7 @@ from nas.driver.coordinator import Coordinator
 from nas.driver.progress import Notice, Waiting
 from nas.errors import StoreError
 from nas.executors.attempt import pruned
-from nas.executors.deaths import Death, death_of
+from nas.executors.deaths import Death, death_of, has_begun, last_word_of
 from nas.executors.pace import Pace
 from nas.executors.wire import FINAL, PROGRESS, REFUSED, WHERE, metrics_from, result_from
 from nas.store.leases import RENEW_EVERY_S
@@ -37,6 +37,13 @@ class _Watched:
     signs: int = 0
     where: dict[str, Any] | None = None
     stalled: str | None = None
+    begun: bool = False
+
+    def begins(self, attempt: Attempt) -> None:
+        """From here on the pace is the training's."""
+        if not self.begun:
+            self.begun = True
+            self.pace = Pace(attempt.stall_s, RENEW_EVERY_S, time.monotonic())
 
 
 class Autopsy:
@@ -117,9 +124,13 @@ class Desk:
     def watch_pace(self) -> None:
         """Kill the workers of trials that make no batch any more."""
         for trial_id, watched in list(self._watched.items()):
-            if trial_id not in self.attempts:
+            attempt = self.attempts.get(trial_id)
+            if attempt is None:
                 self._watched.pop(trial_id, None)
             elif watched.stalled is None:
+                if watched.where is None and has_begun(attempt.checkpoint):
+                    # Its first report may not get away, where it hangs at once.
+                    watched.begins(attempt)
                 watched.stalled = watched.pace.look(watched.signs, time.monotonic())
                 if watched.stalled is not None:
                     self._begun[trial_id]()
@@ -165,8 +176,8 @@ class Desk:
                 return True
             if PROGRESS in report:
                 if watched is not None and WHERE in report:
+                    watched.begins(attempt)
                     watched.where = report[WHERE]
-                    watched.pace = Pace(attempt.stall_s, RENEW_EVERY_S, time.monotonic())
                 self.coordinator.renew(attempt, report[PROGRESS])
                 return True
             if FINAL in report:
@@ -211,9 +222,10 @@ class Desk:
 
     def _bury(self, attempt: Attempt, error: Exception | None, watched: _Watched | None) -> None:
         """Write down a trial whose worker died, by what is known of the death."""
-        where = None if watched is None else watched.where
+        there, word = last_word_of(attempt.checkpoint)
+        where = there if watched is None or watched.where is None else watched.where
         killed = where is not None and self.autopsy.kernel_killed(where)
-        death = death_of(error, attempt.checkpoint, killed)
+        death = death_of(error, word, killed)
         if watched is not None and watched.stalled is not None:
             death = Death(f"{watched.stalled}; its worker was killed", Outcome.STALLED)
         if death.preempted:

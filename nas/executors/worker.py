@@ -44,9 +44,10 @@ def carry_out_in_worker(
         time.sleep(_REFUSAL_S)
         report({REFUSED: host})
         return
-    report({PROGRESS: 0, WHERE: {"host": host, "node": node, "oom_kills": oom_kills()}})
+    where = {"host": host, "node": node, "oom_kills": oom_kills()}
+    report({PROGRESS: 0, WHERE: where})
     brake = _Reporting(report, PROGRESS_EVERY_S if attempt.stall_s is None else attempt.stall_s / 4)
-    with last_word(attempt.checkpoint):
+    with last_word(attempt.checkpoint, where):
         result = carry_out(attempt, lambda metrics: report(asdict(metrics)), brake, proxy)
     free_memory()
     report({FINAL: result_to(result)})

@@ -41,8 +41,6 @@ class Failing(FakeProxy):
         wanted = self.outcomes.get(config.fingerprint())
         if wanted == "segfault":
             ctypes.string_at(0)
-        if wanted == "hang":  # with the interpreter's lock held, deaf to signals
-            ctypes.PyDLL(None).sleep(10_000)
         errors = {"oom": MemoryError("no room"), "nan": NanLoss("nan")}
         self.raises = lambda *_: errors.get(wanted)
         return super().__call__(config, recipe, **options)

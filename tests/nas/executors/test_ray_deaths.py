@@ -8,13 +8,12 @@ from doubles import driver, new_study, settings
 from sqlalchemy import select
 
 from nas.driver.clock import SystemClock
-from nas.executors.deaths import death_of, fault_log, last_word, oom_kills
+from nas.executors.deaths import death_of, fault_log, last_word, last_word_of, oom_kills
 from nas.executors.ray_desk import Autopsy, Desk
 from nas.executors.wire import FINAL, PROGRESS, REFUSED, WHERE, result_to
 from nas.store.tables import Run
 from nas.study.attempts import CANARY, Result
 from nas.study.outcomes import Outcome
-from nas.study.recipe import Recipe
 
 LONGEST_S = 240
 HERE = {PROGRESS: 0, WHERE: {"host": "h", "node": "n", "oom_kills": 3}}
@@ -52,7 +51,7 @@ def dies(sqlite_url, clock, tmp_path):
         if word is not None:
             path = fault_log(attempt.checkpoint)
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(word)
+            path.write_text(f"null\n{word}")
         desk.died("a", error)
         desk.ended("a", failed=True)
         assert not desk.attempts
@@ -112,7 +111,10 @@ def test_fault_log_is_gone_when_nothing_happened(tmp_path):
     with last_word(str(tmp_path / "x" / "y")):
         assert fault_log(str(tmp_path / "x" / "y")).exists()
     assert list((tmp_path / "x").iterdir()) == []
-    assert death_of(None, str(tmp_path / "x" / "y"), False).outcome is None
+    assert last_word_of(str(tmp_path / "x" / "y")) == (None, "")
+    with last_word(str(tmp_path / "z"), {"host": "h"}):
+        assert last_word_of(str(tmp_path / "z")) == ({"host": "h"}, "")
+    assert death_of(None, "", False).outcome is None
 
 
 def test_kernel_counts_are_read_where_there_are_any(tmp_path):
@@ -172,34 +174,20 @@ def test_stalled_worker_is_killed_from_outside(sqlite_url, clock, monkeypatch):
 
 @pytest.mark.chaos
 @pytest.mark.timeout(300)
-def test_crashing_and_hanging_designs_end_by_themselves(sqlite_url, tmp_path, start):
-    """A segfault, and a hang with the interpreter's lock held; all else is trained."""
-    study = new_study(sqlite_url, settings(trials=6), clock=SystemClock(), stall_s=6)
+def test_crashing_design_ends_by_itself(sqlite_url, tmp_path, start):
+    """A real segfault in real workers, twice, where a known design trains; all else is trained."""
+    study = new_study(sqlite_url, settings(trials=5), clock=SystemClock())
     peek = driver(study)
-    first, second = peek.next(), peek.next()
-    for attempt in (first, second):
-        peek.release(attempt, "test")
+    first = peek.next()
+    peek.release(first, "test")
     peek.close()
     table = tmp_path / "failing.json"
-    table.write_text(json.dumps({first.fingerprint: "segfault", second.fingerprint: "hang"}))
-    out, _ = start(sqlite_url, 6, failing=table, workers=3).communicate(timeout=LONGEST_S)
-    assert "END 6 of 6" in out, out[-3000:]
-    states = [(r.state, r.metrics.get(CANARY)) for r in rows(study)]
-    assert Counter(states) == {("error", True): 2, ("stalled", True): 2, ("complete", None): 4}
+    table.write_text(json.dumps({first.fingerprint: "segfault"}))
+    out, _ = start(sqlite_url, 5, failing=table, workers=3).communicate(timeout=LONGEST_S)
+    assert "END 5 of 5" in out, out[-3000:]
+    states = [(r.state, r.metrics.get(CANARY)) for r in rows(study) if r.role == "candidate"]
+    assert Counter(states) == {("error", True): 2, ("complete", None): 4}
     crashed = next(r for r in rows(study) if r.state == "error")
     assert crashed.error == "its worker process died: Segmentation fault"
     assert "ray_driver.py" in crashed.traceback
-    study.close()
-
-
-@pytest.mark.chaos
-@pytest.mark.timeout(300)
-def test_workers_that_ray_kills_for_memory_end_as_oom(sqlite_url, tmp_path, start):
-    """Ray's memory monitor, with a threshold that is always passed."""
-    recipe = Recipe(dataset="digits", epochs=3, batch_size=64)
-    study = new_study(sqlite_url, settings(trials=1, recipe=recipe), clock=SystemClock())
-    tight = {"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "200"}
-    process = start(sqlite_url, 1, environment=tight, seconds=5, workers=1)
-    out, _ = process.communicate(timeout=LONGEST_S)
-    assert [(r.state, r.halvings) for r in rows(study)] == [("oom", 0), ("oom", 1)], out[-3000:]
     study.close()

@@ -10,14 +10,13 @@ import pytest
 from doubles import CONDITIONAL, EPOCHS, FakeProxy, driver, new_study, settings
 from sqlalchemy import select
 
-from nas.api import Where
 from nas.driver.clock import SystemClock
 from nas.driver.progress import Waiting
 from nas.driver.running import run
 from nas.driver.status import status
 from nas.driver.studies import open_study
 from nas.errors import StoreError, StudyError
-from nas.executors.choice import choose_executor
+from nas.executors.choice import choose_executor, place_for
 from nas.executors.inline import InlineExecutor
 from nas.executors.ray_tune import RayExecutor
 from nas.executors.wire import attempt_from, attempt_to, result_from, result_to
@@ -140,13 +139,13 @@ def test_device_is_the_clusters_where_there_is_one(monkeypatch):
     """A driver without a GPU asks for what the cluster has, and is refused what it has not."""
     has = {"GPU": 4.0}
     monkeypatch.setattr(RayExecutor, "device", lambda self: "cuda" if has["GPU"] else "cpu")
-    assert Where(ray_address="head:6379").at("auto", "auto").device == "cuda"
-    assert Where(ray_address="head:6379").at("cpu", "auto").device == "cpu"
-    assert Where(ray_address="head:6379").at("cuda", "triton").device == "cuda"
+    assert place_for("auto", "head:6379", backend="auto").device == "cuda"
+    assert place_for("cpu", "head:6379", backend="auto").device == "cpu"
+    assert place_for("cuda", "head:6379", backend="triton").device == "cuda"
     has["GPU"] = 0.0
-    assert Where(ray_address="head:6379").at("auto", "auto").device == "cpu"
+    assert place_for("auto", "head:6379", backend="auto").device == "cpu"
     with pytest.raises(StudyError, match="no node of the cluster at 'head:6379' has a GPU"):
-        Where(ray_address="head:6379").at("cuda", "auto")
+        place_for("cuda", "head:6379", backend="auto")
 
 
 def test_trials_that_ray_cannot_place_are_called_out(sqlite_url, clock):
