@@ -7,20 +7,21 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
-from benchmarks.proxy_sees import ORDERS, QUADTREES, design, recipe, report, train
+from benchmarks.proxy_sees import ORDERS, QUADTREES, report, train
+from nas.training.probes import TASKS, network, recipe, ssm
 from nas.training.scaling import as_it_is
 
 SEEDS = (0, 1)
 
 
-@pytest.mark.parametrize("task", ["dense", "reconstruct"])
+@pytest.mark.parametrize("task", TASKS)
 def test_designs_of_one_family_have_equal_parameters_and_act(task):
     import backbones
 
     for family in (ORDERS, QUADTREES):
         counts = set()
-        for name in family:
-            config, notes = as_it_is(design(name, task), recipe(task), 0, 3)
+        for name, order in family.items():
+            config, notes = as_it_is(network(task, ssm(order)), recipe(task), 0, 3)
             assert not notes, name
             counts.add(backbones.cost(config, image_size=64).params)
         assert len(counts) == 1
@@ -51,7 +52,7 @@ def test_report_names_every_order_and_test(capsys):
 def scores():
     """Scores of each order, by seed."""
     names = ("rows", "columns", "cross", "hilbert")
-    return {n: [train(n, recipe("dense"), seed)["scores"] for seed in SEEDS] for n in names}
+    return {n: [train(n, "relations", 2, seed)["scores"] for seed in SEEDS] for n in names}
 
 
 @pytest.mark.slow
