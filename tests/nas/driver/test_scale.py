@@ -160,7 +160,7 @@ def test_no_query_of_a_trial_reads_the_whole_study(sqlite_url, clock):
     work.finish(task, Result(Outcome.COMPLETE, score=0.5, objectives=(0.5,), metrics={}))
     work.next()
     event.remove(Engine, "before_cursor_execute", note)
-    assert len(asked) > 5
+    assert len(asked) > 3  # the listener hears: a proposal and an end each read rows
     partial = ("nas_run_untold", "nas_run_queued")  # hold a few rows only
     with sqlite3.connect(study.store.path) as connection:
         for statement, parameters in asked.items():

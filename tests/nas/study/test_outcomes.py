@@ -47,7 +47,7 @@ def test_real_cpu_allocation_failure_is_oom():
 
 def test_outcome_value_is_what_the_database_stores():
     assert [str(o) for o in Outcome] == [
-        "complete", "pruned", "oom", "nan", "timeout", "lost", "error"
+        "complete", "pruned", "oom", "nan", "timeout", "stalled", "lost", "error"
     ]  # fmt: skip
 
 
