@@ -35,6 +35,12 @@ def data(tmp_path):
     return images(tmp_path / "images")
 
 
+@pytest.fixture
+def plenty(tmp_path):
+    """Enough that the command's default share for validation is a split."""
+    return images(tmp_path / "plenty", count=48)
+
+
 def same_weights(one, other):
     a, b = load_file(one / WEIGHTS), load_file(other / WEIGHTS)
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
@@ -232,23 +238,23 @@ def killed_and_continued(arch, data, out, delays):
 
 
 @pytest.mark.chaos
-def test_killed_trainings_end_with_the_same_bits(arch, data, tmp_path):
-    process = start(arch, data, tmp_path / "whole")
+def test_killed_trainings_end_with_the_same_bits(arch, plenty, tmp_path):
+    process = start(arch, plenty, tmp_path / "whole")
     output, _ = process.communicate()
     assert process.returncode == 0, output.decode()
     assert b"test split: " in output
     draws = random.Random(0)
     delays = [draws.uniform(0, 0.05) for _ in range(4)]
-    killed_and_continued(arch, data, tmp_path / "cut", delays)
+    killed_and_continued(arch, plenty, tmp_path / "cut", delays)
     assert same_weights(tmp_path / "whole", tmp_path / "cut")
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one(arch, data, tmp_path):
+def test_two_processes_train_as_one(arch, plenty, tmp_path):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     options = "--epochs 2 --image-size 32 --batch-size 12 --threads 1 --device cpu".split()
     done = subprocess.run(
-        [*torchrun, "cli.py", "train", arch, "--data", data, "--out", tmp_path / "two", *options],
+        [*torchrun, "cli.py", "train", arch, "--data", plenty, "--out", tmp_path / "two", *options],
         capture_output=True,
         text=True,
         check=False,
