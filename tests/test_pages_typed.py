@@ -27,6 +27,9 @@ pytestmark = pytest.mark.docs
 TINY = "schema: 1\ntrain_size: 64\nval_size: 64\nimage_size: 32\nflops_ratio: 2.0e-5\nepochs: 1\n"
 LAST_TRIAL = 5  # four published designs and two candidates
 NIGHT = "search --space quadtree --budget 4.5GFLOPs --study night".split()
+# A study for `db` to rename and delete, and the words that stand for it.
+SPARE = "search --space mambaout --budget 4.5GFLOPs --study spare --warm-start none".split()
+PLACEHOLDERS = {"STUDY": "spare", "NAME": "renamed"}
 # Options -> what takes their place; None leaves them out.
 OF_SEARCH = {"--trials": "2", "--workers": None, "--gpus-per-trial": None, "--ray-address": None}
 TYPED = [p for p in PAGES if p.name != "CONTRIBUTING.md"]  # whose exercises other tests carry out
@@ -53,6 +56,9 @@ def reduced(arguments):
             made += ["--confirm", "none"]
         elif made[made.index("--confirm") + 1] != "none":
             option(made, "--confirm", "2x2")
+    if made[0] == "db":
+        made = [PLACEHOLDERS.get(word, word) for word in made]
+        made = ["db", "delete", "renamed", "--yes"] if made[1] == "delete" else made
     if made[0] == "train":
         made += ["--epochs", "1", "--image-size", "32"]
     if made[0] == "evaluate":
@@ -108,6 +114,9 @@ def type_in(folder, done, monkeypatch, capsys):
             return 0, "", ""
         if arguments[0] == "dashboard":
             return dashboard(arguments)
+        for word in arguments:  # a file that an earlier search would have exported
+            if word.startswith("runs/exports/") and not (folder / word).exists():
+                call(["export", "night", "--trial", str(LAST_TRIAL), "--out", word])
         sys.argv[1:] = arguments
         code = 0
         try:
@@ -117,7 +126,8 @@ def type_in(folder, done, monkeypatch, capsys):
         done.add(tuple(arguments))
         return code, *capsys.readouterr()
 
-    call(reduced(NIGHT))
+    for study in (NIGHT, SPARE):
+        call(reduced(study))
     return call
 
 
