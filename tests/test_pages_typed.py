@@ -51,7 +51,8 @@ def reduced(arguments):
         for name, value in OF_SEARCH.items():
             option(made, name, value)
         made += [] if "--trials" in made else ["--trials", "2"]
-        made += [] if "--recipe" in made else ["--recipe", "tiny.yaml"]
+        tiny = "tiny_dense.yaml" if "relations" in made else "tiny.yaml"
+        made += [] if "--recipe" in made else ["--recipe", tiny]
         if "--confirm" not in made:
             made += ["--confirm", "none"]
         elif made[made.index("--confirm") + 1] != "none":
@@ -84,6 +85,7 @@ def folder(tmp_path_factory):
 
     place = tmp_path_factory.mktemp("typed")
     (place / "tiny.yaml").write_text(TINY)
+    (place / "tiny_dense.yaml").write_text(f"{TINY}task: dense\n")
     space = next(b for b in blocks(ROOT / "docs" / "spaces.md") if b.language == "yaml")
     (place / "my_space.yaml").write_text(space.text)
     own = next(b for b in blocks(ROOT / "docs" / "train.md") if b.language == "yaml")
@@ -114,7 +116,9 @@ def type_in(folder, done, monkeypatch, capsys):
             return 0, "", ""
         if arguments[0] == "dashboard":
             return dashboard(arguments)
-        for word in arguments:  # a file that an earlier search would have exported
+        for word in (
+            arguments if arguments[0] != "export" else ()
+        ):  # a file that an earlier search would have exported
             if word.startswith("runs/exports/") and not (folder / word).exists():
                 call(["export", "night", "--trial", str(LAST_TRIAL), "--out", word])
         sys.argv[1:] = arguments
