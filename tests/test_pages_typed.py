@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -22,7 +21,7 @@ from pages import PAGES, ROOT, blocks
 from nas.commands.main import main
 from nas.study import recipe as recipes
 
-pytestmark = pytest.mark.docs
+pytestmark = [pytest.mark.docs, pytest.mark.timeout(1500)]
 
 TINY = "schema: 1\ntrain_size: 64\nval_size: 64\nimage_size: 32\nflops_ratio: 2.0e-5\nepochs: 1\n"
 LAST_TRIAL = 5  # four published designs and two candidates
@@ -78,6 +77,11 @@ def reduced(arguments):
     return made
 
 
+def exported(name):
+    """The command that makes a file which an earlier search would have exported."""
+    return ["export", "night", "--trial", str(LAST_TRIAL), "--out", name]
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Where everything is typed: a tiny recipe, a folder of photographs, and a study `night`."""
@@ -120,7 +124,7 @@ def type_in(folder, done, monkeypatch, capsys):
             arguments if arguments[0] != "export" else ()
         ):  # a file that an earlier search would have exported
             if word.startswith("runs/exports/") and not (folder / word).exists():
-                call(["export", "night", "--trial", str(LAST_TRIAL), "--out", word])
+                call(exported(word))
         sys.argv[1:] = arguments
         code = 0
         try:
@@ -151,39 +155,34 @@ def dashboard(arguments):
     return int("Optuna Dashboard" not in page), page, ""
 
 
+def is_python(block):
+    plain = not block.language and re.match(r"(import|from) \w", block.text)
+    return block.language == "python" or bool(plain)
+
+
 @pytest.mark.parametrize(
-    "page", [p for p in TYPED if any(b.commands for b in blocks(p))], ids=lambda page: page.name
+    "page",
+    [p for p in TYPED if any(b.commands or is_python(b) for b in blocks(p))],
+    ids=lambda page: page.name,
 )
-@pytest.mark.timeout(1200)
-def test_commands_of_a_page(page, type_in):
-    began = time.monotonic()
+def test_a_page_is_typed_from_top_to_bottom(page, type_in, monkeypatch):
+    tiny, names = recipes.Recipe.from_yaml(TINY), {}
     for block in blocks(page):
-        for arguments in block.commands if block.mark != "not run" else ():
+        if block.mark == "not run":
+            continue
+        if is_python(block):
+            made = re.findall(r'"(runs/exports/[^"]+)"', block.text)
+            assert all(type_in(exported(name))[0] == 0 for name in made)
+            with monkeypatch.context() as patched:
+                patched.setattr(recipes, "default_recipe", lambda device: tiny)
+                exec(compile(block.text, block.name, "exec"), names)
+        for arguments in block.commands:
             code, out, err = type_in(reduced(arguments))
             where = f"{block.name}: {' '.join(arguments)}\n{out[-2000:]}\n{err[-2000:]}"
             if block.mark == "fails":
                 assert code == 2 and block.why in err, where
             else:
                 assert code == 0, where
-    print(f"{page.name}: {time.monotonic() - began:.0f} s")
-
-
-def python_blocks():
-    for page in TYPED:
-        for block in blocks(page):
-            plain = not block.language and re.match(r"(import|from) \w", block.text)
-            if (block.language == "python" or plain) and block.mark != "not run":
-                yield block
-
-
-@pytest.mark.parametrize("block", list(python_blocks()), ids=lambda block: block.name)
-def test_python_of_a_page(block, type_in, folder, monkeypatch):
-    tiny = recipes.Recipe.from_yaml(TINY)
-    monkeypatch.setattr(recipes, "default_recipe", lambda device: tiny)
-    for name in re.findall(r'"([^"]+\.yaml)"', block.text):
-        if not (folder / name).exists() and name != "my_recipe.yaml":
-            assert type_in(["export", "night", "--trial", "4", "--out", name])[0] == 0
-    exec(compile(block.text, block.name, "exec"), {})
 
 
 @pytest.fixture(scope="module")
