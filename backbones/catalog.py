@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from backbones.config import BackboneConfig
 from backbones.errors import ConfigError
+from kernels.errors import nearest
 
 if TYPE_CHECKING:
     from backbones.network import Backbone
@@ -38,10 +39,7 @@ def load_config(source: str | Path | BackboneConfig) -> BackboneConfig:
         return _preset(text)
     if Path(text).is_file():
         return BackboneConfig.load(text)
-    from difflib import get_close_matches
-
-    near = get_close_matches(text, list_presets(), n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]!r}?" if near else "list_presets() names them all"
+    hint = nearest(text, list_presets(), "list_presets() names them all")
     raise ConfigError(f"{text!r} is neither a preset nor a file; {hint}")
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
 from pydantic_core import PydanticCustomError
 
 from backbones.errors import ConfigError
+from kernels.errors import nearest
 
 
 def imported(place: str) -> Any:
@@ -70,9 +70,8 @@ class Registry:
             return value
         kind = data.get("kind")
         if not isinstance(kind, str) or kind not in self.places:
-            named = isinstance(kind, str)
-            near = get_close_matches(kind, self.places, n=1, cutoff=0.5) if named else []
-            hint = f"did you mean {near[0]!r}?" if near else f"use {', '.join(self.places)}"
+            known = self.places if isinstance(kind, str) else ()
+            hint = nearest(kind, known, f"use {', '.join(self.places)}")
             said = f"no {self.what} {kind!r}" if "kind" in data else f"a {self.what} needs a kind"
             raise PydanticCustomError("unknown_kind", f"{said}; {hint}")
         return self.load(kind).model_validate(data)

@@ -6,7 +6,6 @@ which line of the file that path was written and which valid key is nearest to a
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
@@ -15,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from backbones.registry import Registry
+from kernels.errors import nearest
 
 Loc = tuple[int | str, ...]
 M = TypeVar("M", bound=BaseModel)
@@ -169,8 +169,7 @@ def _nearest_key(model: type[BaseModel], loc: Loc, data: Any) -> str:
         ]
         candidates = inner or candidates
     keys = sorted({name for m in candidates for name in m.model_fields})
-    near = difflib.get_close_matches(str(loc[-1]), keys, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; valid keys are {', '.join(keys)}"
+    return "; " + nearest(loc[-1], keys, f"valid keys are {', '.join(keys)}")
 
 
 def _annotation(field: Any) -> Any:

@@ -60,15 +60,13 @@ class Where:
     @classmethod
     def of(cls, stated: Mapping[str, Any]) -> Where:
         """Return what is stated; StudyError for a name that is unknown, with the nearest."""
-        from difflib import get_close_matches
-
+        from kernels.errors import nearest
         from nas.errors import StudyError
 
         known = list(cls.__dataclass_fields__)
         for name in stated:
             if name not in known:
-                near = get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+                hint = nearest(name, known, f"known: {', '.join(known)}")
                 raise StudyError(f"unknown option {name!r}; {hint}")
         return cls(**stated)
 

@@ -14,12 +14,12 @@ A mapping states everything in it:
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from backbones.yaml_files import Loc
+from kernels.errors import nearest
 from search_spaces.choices import Choice, freeze, show
 from search_spaces.statements import (
     Linear,
@@ -80,8 +80,8 @@ class Reader:
 
     def _choice(self, name: Any, loc: Loc) -> Choice:
         if name not in self._choices:
-            near = difflib.get_close_matches(str(name), [*self._choices, *WORDS], 1, 0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"choices: {', '.join(self._choices)}"
+            known = [*self._choices, *WORDS]
+            hint = nearest(name, known, f"choices: {', '.join(self._choices)}")
             self._fail(loc, f"{show(name)} is no choice of this space; {hint}")
         return self._choices[name]
 
@@ -107,8 +107,7 @@ class Reader:
             elif word == "contains":
                 parts.append(self._contains(choice, operand, here))
             else:
-                near = difflib.get_close_matches(str(word), TESTS, 1, 0.5)
-                hint = f"did you mean {near[0]!r}?" if near else f"use {', '.join(TESTS)}"
+                hint = nearest(word, TESTS, f"use {', '.join(TESTS)}")
                 self._fail(here, f"unknown word {show(word)}; {hint}")
         return all_of(parts)
 

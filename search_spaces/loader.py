@@ -6,7 +6,6 @@ shows that the space can hold what it says.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path as FilePath
 from typing import Any, NoReturn
@@ -18,6 +17,7 @@ from backbones import yaml_files
 from backbones.config import BackboneConfig
 from backbones.errors import ConfigError
 from backbones.yaml_files import Document, Loc
+from kernels.errors import nearest
 from search_spaces import forms
 from search_spaces.choices import show
 from search_spaces.conditions import TESTS, WORDS, Reader
@@ -298,8 +298,7 @@ def _read_points(space: Definition) -> None:
     presets = list_presets()
     for name, changes in space.file.points.items():
         if name not in presets:
-            near = difflib.get_close_matches(name, presets, 1, 0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"presets: {', '.join(presets)}"
+            hint = nearest(name, presets, f"presets: {', '.join(presets)}")
             space.fail(("points", name), f"is no preset; {hint}")
         space.points[name] = dict(changes or {})
         try:

@@ -7,9 +7,9 @@ or be `*` for all: the choice then writes its value to each place.
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
+from kernels.errors import nearest
 from search_spaces.errors import SpaceError
 
 Path = tuple[str | int, ...]
@@ -55,12 +55,8 @@ def _keys(part: str, node: Any, above: str, text: str) -> list[str | int]:
     for name in part.split("|"):
         key: str | int = int(name) if isinstance(node, list) and name.isdigit() else name
         if key not in known:
-            near = difflib.get_close_matches(name, [str(k) for k in known], 1, 0.5)
-            hint = (
-                f"did you mean {near[0]!r}?"
-                if near
-                else f"{'it' if above else 'the config'} holds {', '.join(map(str, known))}"
-            )
+            held = [str(k) for k in known]
+            hint = nearest(name, held, f"{'it' if above else 'the config'} holds {', '.join(held)}")
             under = f"{above} has no {name!r}" if above else f"there is no {name!r}"
             raise SpaceError(f"path {text!r} does not exist: {under}; {hint}")
         keys.append(key)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import math
@@ -17,6 +16,7 @@ from backbones import yaml_files
 from backbones.config import BackboneConfig
 from backbones.counting import cost
 from backbones.image_size import ImageSize
+from kernels.errors import nearest
 from search_spaces import loader, variation
 from search_spaces.choices import Assigned, Choice, Choices, Value, freeze, fresh, show
 from search_spaces.definition import Definition, blamed, point_config
@@ -78,8 +78,7 @@ class SearchSpace:
         elif Path(text).is_file():
             path = Path(text)
         else:
-            near = difflib.get_close_matches(text, list_spaces(), 1, 0.4)
-            hint = f"did you mean {near[0]!r}?" if near else f"shipped: {', '.join(list_spaces())}"
+            hint = nearest(text, list_spaces(), f"shipped: {', '.join(list_spaces())}")
             raise SpaceError(f"{text!r} is neither a shipped space nor a file; {hint}")
         document = yaml_files.read(path, SpaceError)
         # Those that ship are proved by a test; building their options again would take a second.
@@ -226,8 +225,7 @@ class SearchSpace:
 
     def _known(self, name: str) -> None:
         if name not in self.choices:
-            near = difflib.get_close_matches(name, self.choices, 1, 0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"choices: {', '.join(self.choices)}"
+            hint = nearest(name, self.choices, f"choices: {', '.join(self.choices)}")
             raise SpaceError(f"space {self.name} has no choice {name!r}; {hint}")
 
     def choices_of(self, config: BackboneConfig) -> Choices:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from backbones.mixers.controls import IdentityConfig
 from backbones.mixers.ssm import SSMConfig
 from backbones.orders.routes import RoutesOrder
 from backbones.parts import BlockConfig
+from kernels.errors import nearest
 from nas.driver.request import search_settings
 from nas.errors import StudyError
 from nas.study.budget import Budget, parse_budget
@@ -37,8 +37,7 @@ def table_file(name: str) -> Path:
     """Return the file of a paper's ablation table; StudyError for an unknown one."""
     known = list_ablations()
     if name not in known:
-        near = difflib.get_close_matches(name, known, 1, 0.4)
-        hint = f"did you mean {near[0]!r}?" if near else f"tables: {', '.join(known)}"
+        hint = nearest(name, known, f"tables: {', '.join(known)}")
         raise StudyError(f"no ablation table {name!r}; {hint}")
     return ABLATIONS / f"{name}.yaml"
 
@@ -52,8 +51,7 @@ def find_space(config: BackboneConfig, choice: str) -> SearchSpace:
     able = [s for s in spaces if choice in s.choices]
     if not able:
         names = sorted({n for s in spaces for n in s.choices})
-        near = difflib.get_close_matches(choice, names, 3, 0.4)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"choices: {', '.join(names)}"
+        hint = nearest(choice, names, f"choices: {', '.join(names)}")
         raise StudyError(f"no shipped space has a choice {choice!r}; {hint}")
     reasons = []
     for space in able:
@@ -140,13 +138,9 @@ def ablation_of(
     """
     space = settings.space
     if choice not in point:
-        hint = space.choices[choice].name if choice in space.choices else None
-        near = difflib.get_close_matches(choice, list(point), 1, 0.4)
-        raise StudyError(
-            f"{subject} has no choice {choice!r}"
-            + (" (it exists in other designs of the space)" if hint else "")
-            + (f"; did you mean {near[0]!r}?" if near else f"; choices: {', '.join(point)}")
-        )
+        elsewhere = " (it exists in other designs of the space)" * (choice in space.choices)
+        hint = nearest(choice, point, f"choices: {', '.join(point)}")
+        raise StudyError(f"{subject} has no choice {choice!r}{elsewhere}; {hint}")
     values = _levels(space, choice, point[choice], only)
     left_out: list[tuple[str, str]] = []
     notes: list[str] = []
@@ -215,8 +209,7 @@ def _levels(space: SearchSpace, choice: str, own: Any, only: Sequence[str] | Non
         known = {show(o): o for o in options}
         for name in only:
             if name not in known:
-                near = difflib.get_close_matches(name, known, 1, 0.4)
-                hint = f"did you mean {near[0]!r}?" if near else f"levels: {', '.join(known)}"
+                hint = nearest(name, known, f"levels: {', '.join(known)}")
                 raise StudyError(f"{choice} has no level {name!r}; {hint}")
         options = [known[name] for name in only]
     if len(options) > MOST_LEVELS:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import backbones
 from backbones.config import BackboneConfig
 from backbones.errors import ConfigError
 from backbones.registry import MIXERS, ORDERS
+from kernels.errors import nearest
 from nas.errors import StudyError
 from nas.study.budget import parse_budget
 from nas.study.comparison import Compared, ProbeAsked
@@ -40,8 +40,7 @@ def parse_tasks(names: Sequence[str] | None) -> tuple[ProbeTask, ...]:
     """Return the tasks of these names, all without any; StudyError for an unknown one."""
     for name in names or ():
         if name not in TASKS:
-            near = difflib.get_close_matches(name, TASKS, 1, 0.4)
-            hint = f"did you mean {near[0]!r}?" if near else f"use {' or '.join(TASKS)}"
+            hint = nearest(name, TASKS, f"use {' or '.join(TASKS)}")
             raise StudyError(f"no probe is called {name!r}; {hint}")
     return tuple(task for task in TASKS if not names or task in names)
 
@@ -103,8 +102,7 @@ def _sort(subject: str) -> str:
     if subject in backbones.list_presets() or Path(subject).is_file():
         return "backbone"
     known = [*ORDERS.places, *MIXERS.places, *backbones.list_presets()]
-    near = difflib.get_close_matches(subject, known, 1, 0.5)
-    hint = f"did you mean {near[0]!r}?" if near else "name an order, a mixer, a preset or a file"
+    hint = nearest(subject, known, "name an order, a mixer, a preset or a file")
     raise StudyError(f"nothing to probe is called {subject!r}; {hint}")
 
 

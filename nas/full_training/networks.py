@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from backbones.config import BackboneConfig
 from backbones.errors import ConfigError
 from backbones.image_size import sides
 from backbones.official import FAMILIES
+from kernels.errors import nearest
 from nas.errors import TrainingError
 from nas.training.readout import Readout, TaskNet
 from nas.training.tasks.dense import Dense
@@ -143,8 +143,8 @@ def _timm(name: str) -> Network:
 
     local = name.startswith(_LOCAL)
     if not local and not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=1, cutoff=0.4)
-        hint = f"did you mean {TIMM}{near[0]}?" if near else "timm.list_models() names them"
+        known = [TIMM + model for model in timm.list_models()]
+        hint = nearest(TIMM + name, known, "timm.list_models() names them")
         raise TrainingError(f"timm has no model {name!r}; {hint}")
 
     def make(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from functools import cached_property
@@ -12,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from backbones import yaml_files
+from kernels.errors import nearest
 from nas.errors import TrainingError
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -142,8 +142,7 @@ def load_recipe(name: str | Path) -> TrainingRecipe:
     if str(name) not in list_recipes():
         path = Path(name)
         if not path.is_file():
-            near = difflib.get_close_matches(str(name), list_recipes(), n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(list_recipes())};"
+            hint = nearest(name, list_recipes(), f"known: {', '.join(list_recipes())};")
             raise TrainingError(f"recipe {str(name)!r} is unknown; {hint} Or a YAML file")
     document = yaml_files.read(path, TrainingError)
     return yaml_files.validate(TrainingRecipe, document, TrainingError)

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
+from kernels.errors import nearest
 from nas.errors import StudyError
 from nas.store.tables import NEWEST, Architecture, Epoch, Run, Study
 from nas.study.attempts import ENDED
@@ -105,14 +106,11 @@ def find_study(session: Session, name: str, shown: str) -> Study:
 
     Raises: StudyError for an unknown name, with the nearest known one.
     """
-    import difflib
-
     study = session.scalars(select(Study).where(Study.name == name)).one_or_none()
     if study is None:
         names = list(session.scalars(select(Study.name)))
-        near = difflib.get_close_matches(name, names, 1, 0.5)
-        hint = f"; did you mean {near[0]!r}?" if near else "; `studies` lists them"
-        raise StudyError(f"no study {name!r} in {shown}{hint}")
+        hint = nearest(name, names, "`studies` lists them")
+        raise StudyError(f"no study {name!r} in {shown}; {hint}")
     return study
 
 

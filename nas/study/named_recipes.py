@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
+from kernels.errors import nearest
 from nas.errors import DataError
 from nas.study.recipe import Recipe
 
@@ -25,7 +25,6 @@ def load_recipe(source: str | Path) -> Recipe:
     if name in known:
         return Recipe.load(_SHIPPED / f"{name}.yaml")
     if not Path(source).exists() and "/" not in name and "." not in name:
-        near = difflib.get_close_matches(name, known, 1, 0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"names: {', '.join(known)}; or a file"
+        hint = nearest(name, known, f"names: {', '.join(known)}; or a file")
         raise DataError(f"no recipe {name!r}; {hint}")
     return Recipe.load(source)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
 import yaml
@@ -10,6 +9,7 @@ import yaml
 from backbones import list_presets, load_config
 from backbones.image_size import ImageSize
 from backbones.registry import ORDERS
+from kernels.errors import nearest
 from nas.errors import StudyError
 from nas.report.drawings import architectures, orders, spaces
 from nas.report.drawings.style import save
@@ -60,10 +60,7 @@ def find_subject(what: str) -> tuple[str, str]:
         sorts = ["space" if _holds_choices(Path(what)) else "arch"]
     if not sorts:
         every = [name for names in known.values() for name in names]
-        near = difflib.get_close_matches(what, every, 1, 0.5)
-        hint = (
-            f"did you mean {near[0]!r}?" if near else "name an order, a preset, a space or a file"
-        )
+        hint = nearest(what, every, "name an order, a preset, a space or a file")
         raise StudyError(f"nothing to draw is called {what!r}; {hint}")
     if len(sorts) > 1:
         choices = " or ".join(f"{sort}:{what}" for sort in sorts)

@@ -6,10 +6,10 @@ scored by confirmation alone, which asks for it by name.
 
 from __future__ import annotations
 
-import difflib
 import functools
 from typing import TYPE_CHECKING
 
+from kernels.errors import nearest
 from nas.errors import DataError
 from nas.study.recipe import Recipe
 from nas.study.tasks import Part
@@ -122,8 +122,7 @@ def check_name(name: str) -> None:
     if find_dataset(name) is not None or name.startswith("folder:") or "/" in name:
         return
     known = [info.name for info in list_datasets()]
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+    hint = nearest(name, known, f"known: {', '.join(known)}")
     raise DataError(
         f"unknown dataset {name!r}; {hint} Or folder:PATH, or a timm name such as torch/cifar10"
     )

@@ -105,7 +105,7 @@ def test_mistakes_are_named(arch, tmp_path):
     with pytest.raises(TrainingError, match=r"no file .*gone.safetensors"):
         scored(arch, data, tmp_path / "gone.safetensors")
     with pytest.raises(
-        TrainingError, match=r"timm has no model 'resnet5'; did you mean timm:resnet"
+        TrainingError, match=r"timm has no model 'resnet5'; did you mean 'timm:resnet"
     ):
         find_network("timm:resnet5")
     with pytest.raises(ConfigError, match="did you mean 'mambaout_femto'"):
