@@ -5,12 +5,13 @@ Files are read without running code from them: `torch.load(weights_only=True)` o
 
 from __future__ import annotations
 
+import operator
 import re
 from argparse import Namespace
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -62,8 +63,7 @@ def load_official(
         config = load_config(target)
         with torch.device("meta"):  # the weights come from the file: make none
             model = Backbone(config)
-    shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    ours = as_ours(config, shapes, state_dict, ema=ema)
+    ours = as_ours(config, shapes_of(model), state_dict, ema=ema)
     model.load_state_dict(ours, assign=not isinstance(target, Backbone))
     return model.eval()
 
@@ -97,11 +97,10 @@ def load_weights(model: Backbone, content: Mapping[str, Any]) -> Backbone:
 
     Raises: ConfigError that lists missing, leftover and misshapen keys.
     """
-    ours, weights = model.state_dict(), unwrap(content)
-    if len(set(ours) & set(weights)) * 2 <= len(ours) and model.config.family is not None:
+    weights = unwrap(content)
+    if is_released(model, weights):
         return load_official(model, content)
-    shapes = {key: tuple(value.shape) for key, value in ours.items()}
-    _check_keys(weights, shapes, model.config.name or "the model")
+    _refuse(misfits(weights, shapes_of(model)), model.config.name or "the model")
     model.load_state_dict(weights)
     return model.eval()
 
@@ -123,7 +122,7 @@ def load_dense(model: Backbone, content: Mapping[str, Any]) -> Backbone:
     if any(key.startswith("backbone.") for key in inside):
         inside = {k[len("backbone.") :]: v for k, v in inside.items() if k.startswith("backbone.")}
     weights = _modern(inside, names)
-    shapes = {k: tuple(v.shape) for k, v in model.state_dict().items() if k in names.sources}
+    shapes = {key: shape for key, shape in shapes_of(model).items() if key in names.sources}
     _check(weights, names, shapes, model.config.name or "the model")
     ours = {key: _convert(source, weights, shapes[key]) for key, source in names.sources.items()}
     model.load_state_dict(ours, strict=False)
@@ -175,29 +174,53 @@ def _check(
         for ours, source in names.sources.items()
         for key in source.keys
     }
-    _check_keys(weights, wanted, name)
+    _refuse(misfits(weights, wanted, _fits), name)
 
 
-def _check_keys(weights: dict[str, Tensor], wanted: dict[str, tuple[int, ...]], name: str) -> None:
-    """Raise ConfigError that lists every key that is missing, left over or misshapen."""
+def _refuse(odd: str, name: str) -> None:
+    if odd:
+        raise ConfigError(
+            f"the weights do not fit {name} ({odd}); check the preset, or pass "
+            "a model with the file's number of classes"
+        )
+
+
+def is_released(model: torch.nn.Module, weights: Mapping[str, Tensor]) -> TypeGuard[Backbone]:
+    """Whether a file's keys are those of a published design's authors rather than the model's."""
+    if not isinstance(model, Backbone) or model.config.family is None:
+        return False
+    ours = model.state_dict()
+    return len(set(ours) & set(weights)) * 2 <= len(ours)
+
+
+def shapes_of(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a model's tensors, by key."""
+    return {key: tuple(value.shape) for key, value in model.state_dict().items()}
+
+
+def misfits(
+    weights: Mapping[str, Tensor],
+    wanted: Mapping[str, tuple[int, ...]],
+    fits: Callable[[tuple[int, ...], tuple[int, ...]], bool] = operator.eq,
+) -> str:
+    """Return every key that is missing, left over or misshapen, in words; nothing if all fit.
+
+    Counters of BatchNorm, which older files lack, may be missing. fits: of shapes, as found and as
+    expected.
+    """
     optional = {key for key in wanted if key.endswith("num_batches_tracked")}
     missing = sorted(set(wanted) - set(weights) - optional)
     leftover = sorted(set(weights) - set(wanted))
     misshapen = [
         f"{key} {tuple(weights[key].shape)}, expected {shape}"
         for key, shape in sorted(wanted.items())
-        if key in weights and not _fits(tuple(weights[key].shape), shape)
+        if key in weights and not fits(tuple(weights[key].shape), shape)
     ]
-    problems = [
+    return "; ".join(
         f"{len(keys)} {kind}: {', '.join(keys)}"
         for kind, keys in (("missing", missing), ("left over", leftover), ("misshapen", misshapen))
         if keys
-    ]
-    if problems:
-        raise ConfigError(
-            f"the weights do not fit {name} ({'; '.join(problems)}); check the preset, or pass "
-            "a model with the file's number of classes"
-        )
+    )
 
 
 def _fits(found: tuple[int, ...], expected: tuple[int, ...]) -> bool:

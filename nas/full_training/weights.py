@@ -8,8 +8,14 @@ from typing import Any
 
 from torch import nn
 
-from backbones.checkpoints import load_official, read_checkpoint, unwrap
-from backbones.network import Backbone
+from backbones.checkpoints import (
+    is_released,
+    load_official,
+    misfits,
+    read_checkpoint,
+    shapes_of,
+    unwrap,
+)
 from nas.errors import TrainingError
 
 
@@ -47,27 +53,12 @@ def load_weights(model: nn.Module, path: Path, name: str) -> None:
     """
     content = read_checkpoint(path)
     weights = unwrap(content)
-    wanted = model.state_dict()
-    family = isinstance(model, Backbone) and model.config.family is not None
-    if family and len(set(weights) & set(wanted)) < len(wanted) / 2:
-        assert isinstance(model, Backbone)
+    if is_released(model, weights):
         load_official(model, content)
         return
-    optional = {key for key in wanted if key.endswith("num_batches_tracked")}
-    shapes = [
-        f"{key} {tuple(value.shape)}, expected {tuple(wanted[key].shape)}"
-        for key, value in sorted(weights.items())
-        if key in wanted and value.shape != wanted[key].shape
-    ]
-    listed = {
-        "missing": sorted(set(wanted) - set(weights) - optional),
-        "left over": sorted(set(weights) - set(wanted)),
-        "misshapen": shapes,
-    }
-    problems = [f"{len(keys)} {kind}: {', '.join(keys)}" for kind, keys in listed.items() if keys]
-    if problems:
+    if odd := misfits(weights, shapes_of(model)):
         raise TrainingError(
-            f"weights {str(path)!r} do not fit {name} ({'; '.join(problems)}); give the "
+            f"weights {str(path)!r} do not fit {name} ({odd}); give the "
             "architecture and the data set that they were trained for"
         )
-    model.load_state_dict(weights, strict=not optional)
+    model.load_state_dict(weights, strict=False)  # every key is accounted for
