@@ -7,6 +7,8 @@ from typing import Any
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
+from backbones.image_size import sides
+
 
 class TimmConventions(nn.Module):
     """The conventions, for a `backbones.network.Backbone`, which says what the attributes are."""
@@ -90,8 +92,7 @@ class TimmConventions(nn.Module):
         img_size: side in pixels, or (H, W); other sizes go on working. patch_size: timm's
             argument; the stem is what the config says.
         """
-        size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
-        grid = self.config.stem.grid(size)
+        grid = self.config.stem.grid(sides(img_size))
         if self.pos_embed is not None:
             self.pos_embed = nn.Parameter(self.position_table(grid).detach().clone())
         self.reference_grid = grid

@@ -147,12 +147,7 @@ def ablate(
     name, settings, asked = question.ask(arch, place)
     executor = where.choose(settings, place.device)
     opened = start(study or name, storage, settings, place)
-    try:
-        opened.compare(asked)
-    except BaseException:
-        opened.close()
-        raise
-    run_and_show(opened, storage, executor, plain=machines.plain)
+    run_and_show(opened, asked, storage, executor, plain=machines.plain)
 
 
 def where_of(machines: Machines) -> Where:
@@ -162,8 +157,13 @@ def where_of(machines: Machines) -> Where:
     return Where.of({k: v for k, v in vars(machines).items() if k != "plain"})
 
 
-def run_and_show(study: Study, storage: str, executor: Executor, *, plain: bool) -> None:
-    """Run what a study is asked, then print what was found; exit with 1 where it is unfinished."""
+def run_and_show(
+    study: Study, asked: Asked, storage: str, executor: Executor, *, plain: bool
+) -> None:
+    """Ask a study, train what it takes, print what was found; exit with 1 where it is unfinished.
+
+    The study is closed.
+    """
     from nas.driver.running import run
     from nas.report.comparisons import comparisons_view
     from nas.report.console import console, say
@@ -172,6 +172,7 @@ def run_and_show(study: Study, storage: str, executor: Executor, *, plain: bool)
     from nas.store import queries
 
     try:
+        study.compare(asked)
         with Live(console, plain=plain) as live:
             finished = run(study, executor, live)
     finally:
@@ -217,11 +218,10 @@ def fidelity(
             times=times or TIMES,
             longer=None if recipe is None else Recipe.load(recipe),
         )
-        opened.compare(asked)
     except BaseException:
         opened.close()
         raise
-    run_and_show(opened, storage, executor, plain=machines.plain)
+    run_and_show(opened, asked, storage, executor, plain=machines.plain)
 
 
 @app.command(rich_help_panel=LOOK_ROOM)

@@ -71,12 +71,7 @@ def probe(
     )
     executor = where.choose(settings, place.device)
     opened = start(study or probe_name(subjects), storage, settings, place)
-    try:
-        opened.compare(asked)
-    except BaseException:
-        opened.close()
-        raise
-    run_and_show(opened, storage, executor, plain=machines.plain)
+    run_and_show(opened, asked, storage, executor, plain=machines.plain)
     _draw(opened.name, storage, out)
 
 

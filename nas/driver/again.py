@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 from nas.driver.access import Access
 from nas.driver.proposing import Proposing
@@ -13,6 +12,7 @@ from nas.study.attempts import ENDED
 from nas.study.comparison import Compared
 from nas.study.outcomes import Outcome
 from nas.study.proposals import NewProposal
+from nas.study.recipe import Recipe
 
 
 def write(
@@ -25,10 +25,12 @@ def write(
     label: str,
     index: int,
     split: str,
-    recipe: Mapping[str, Any] | None = None,
-    recipe_id: str = "",
+    recipe: Recipe | None = None,
 ) -> tuple[Run, Architecture] | None:
-    """Write a training with the study's `index`-th seed; None when another driver was faster."""
+    """Write a training with the study's `index`-th seed; None when another driver was faster.
+
+    recipe: to train with, and to name in the row; the study's own by default.
+    """
     settings = access.settings
     proposing.sync()
     answer = proposing.write(
@@ -46,8 +48,8 @@ def write(
             seed=settings.training_seed(design.fingerprint, index),
             seed_index=index,
             split=split,
-            recipe=recipe,
-            recipe_id=recipe_id,
+            recipe=None if recipe is None else recipe.to_dict(),
+            recipe_id="" if recipe is None else recipe.fingerprint(),
         )
     )
     return answer if isinstance(answer, tuple) else None

@@ -174,14 +174,13 @@ class Comparing:
     def _write(self, held: Held, wanted: Wanted) -> tuple[Run, Architecture] | None:
         asked = held.asked
         design = next(d for d in asked.designs if d.name == wanted.name)
-        other: dict[str, Any] = {}
+        recipe = None
         if isinstance(asked, ProbeAsked):
             own = Recipe.model_validate(asked.recipes[design.group])
             if own.fingerprint() != self.access.settings.recipe.fingerprint():
-                other = {"recipe": own.to_dict(), "recipe_id": own.fingerprint()}
+                recipe = own
         elif isinstance(asked, FidelityAsked) and wanted.recipe is not None:
-            own = Recipe.model_validate(asked.recipes[wanted.recipe][1])
-            other = {"recipe": own.to_dict(), "recipe_id": own.fingerprint()}
+            recipe = Recipe.model_validate(asked.recipes[wanted.recipe][1])
         return again.write(
             self.access,
             self.proposing,
@@ -191,7 +190,7 @@ class Comparing:
             label=design.name,
             index=wanted.index,
             split=SPLIT,
-            **other,
+            recipe=recipe,
         )
 
     def _say(self, text: str) -> None:
@@ -223,16 +222,21 @@ def _ablation(asked: AblationAsked, table: Scores, unit: Unit) -> Step:
     return Step(tuple(Wanted(*run) for run in step.runs), step.found)
 
 
-def _table(asked: TableAsked, table: Scores, unit: Unit) -> Step:
-    """Ask for all runs, seed by seed; find what whole seeds say so far."""
+def _seed_by_seed(
+    asked: TableAsked | ProbeAsked, table: Scores
+) -> tuple[list[str], list[int], tuple[Wanted, ...]]:
+    """Return the designs' names, the seeds under which all have ended, and the runs that lack."""
     names = [d.name for d in asked.designs]
-    whole, wanted = [], []
-    for index in range(asked.seeds):
-        missing = [Wanted(n, index) for n in names if not table.ended(n, index)]
-        wanted += missing
-        whole += [] if missing else [index]
+    missing = {i: [n for n in names if not table.ended(n, i)] for i in range(asked.seeds)}
+    wanted = tuple(Wanted(name, index) for index, lacking in missing.items() for name in lacking)
+    return names, [index for index, lacking in missing.items() if not lacking], wanted
+
+
+def _table(asked: TableAsked, table: Scores, unit: Unit) -> Step:
+    """Ask for all runs; find what whole seeds say so far."""
+    names, whole, wanted = _seed_by_seed(asked, table)
     if len(whole) < 2:
-        return Step(tuple(wanted))
+        return Step(wanted)
     groups: dict[str, list[str]] = {}
     for d in asked.designs:
         groups.setdefault(d.group, []).append(d.name)
@@ -247,20 +251,15 @@ def _table(asked: TableAsked, table: Scores, unit: Unit) -> Step:
             level=1 - ERROR / asked.looks,
         )
     except StudyError as error:
-        return Step(tuple(wanted), failed=str(error))
-    return Step(tuple(wanted), found)
+        return Step(wanted, failed=str(error))
+    return Step(wanted, found)
 
 
 def _probe(asked: ProbeAsked, table: Scores, runs: list[Run]) -> Step:
-    """Ask for all runs, seed by seed; find what whole seeds say of each task so far."""
-    names = [d.name for d in asked.designs]
-    whole, wanted = [], []
-    for index in range(asked.seeds):
-        missing = [Wanted(n, index) for n in names if not table.ended(n, index)]
-        wanted += missing
-        whole += [] if missing else [index]
+    """Ask for all runs; find what whole seeds say of each task so far."""
+    _, whole, wanted = _seed_by_seed(asked, table)
     if len(whole) < 2:
-        return Step(tuple(wanted))
+        return Step(wanted)
     of = {d.fingerprint: d.name for d in asked.designs}
     scores = means([(of[r.fingerprint], r.scores) for r in runs if r.scores])
     parts = {n: {k: v for k, v in s.items() if k not in _WHOLE} for n, s in scores.items()}
@@ -271,5 +270,5 @@ def _probe(asked: ProbeAsked, table: Scores, runs: list[Run]) -> Step:
             against = f"{NO_MIXING}, {task}"
             found.append(probe(table.only(own, whole), parts, task=task, against=against))
     except StudyError as error:
-        return Step(tuple(wanted), failed=str(error))
-    return Step(tuple(wanted), Probes(probes=tuple(found)))
+        return Step(wanted, failed=str(error))
+    return Step(wanted, Probes(probes=tuple(found)))

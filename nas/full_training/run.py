@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -282,7 +283,6 @@ def save_weights(path: Path, model: nn.Module, subject: Subject, samples: Sample
 
     Raises: TrainingError where it cannot be written.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     network, labels = subject.network, samples.labels
@@ -293,25 +293,30 @@ def save_weights(path: Path, model: nn.Module, subject: Subject, samples: Sample
         "task": subject.data.task,
         "classes": json.dumps([list(label.classes) for label in labels]),
     }
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    try:
+    with _whole(path) as part:
         save_file(weights, part, metadata=facts)
+
+
+def _write(path: Path, data: dict[str, Any]) -> None:
+    with _whole(path) as part:
+        part.write_text(json.dumps(data, indent=1) + "\n")
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Give a file to write in `path`'s place, which it takes once it is whole.
+
+    Raises: TrainingError where it cannot be written.
+    """
+    from safetensors import SafetensorError
+
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        yield part
         os.replace(part, path)
     except (OSError, SafetensorError) as error:
         part.unlink(missing_ok=True)
         raise TrainingError(
             f"cannot write {str(path)!r}: {error}; free space and run the same command again"
-        ) from None
-
-
-def _write(path: Path, data: dict[str, Any]) -> None:
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(json.dumps(data, indent=1) + "\n")
-        os.replace(part, path)
-    except OSError as error:
-        raise TrainingError(
-            f"cannot write {str(path)!r}: {error.strerror}; free space and run the same command "
-            "again"
         ) from None

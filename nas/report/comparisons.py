@@ -124,7 +124,7 @@ def table_of(found: PublishedTable, metrics: dict[str, str]) -> RenderableType:
         )
         for r in found.rows
     ]
-    return table(columns, rows, numeric=" ".join(("here",)))
+    return table(columns, rows, numeric="here")
 
 
 def _interval(row: Beside, unit: Unit) -> str:

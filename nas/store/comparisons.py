@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from nas.errors import StudyError
+from nas.store.runs import change_study
 from nas.store.session import lock_study
 from nas.store.tables import Epoch, Run, Study
 from nas.study.comparison import Asked, Held
@@ -55,7 +56,7 @@ def keep(session: Session, study_id: int, answered: Held) -> None:
 
 def _write(session: Session, study_id: int, held: dict[str, Held]) -> None:
     data: dict[str, Any] = {kind: one.model_dump(mode="json") for kind, one in held.items()}
-    session.execute(update(Study).where(Study.id == study_id).values(comparisons=data))
+    change_study(session, study_id, comparisons=data)
 
 
 def searched(session: Session, study_id: int) -> dict[str, tuple[float, list[dict[str, Any]]]]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from nas.store.now import Time
+from nas.store.runs import change_study
 from nas.store.session import lock_study
 from nas.store.tables import Architecture, Epoch, Export, Measurement, Run, Study
 from nas.study.attempts import ENDED, RUNNING
@@ -49,7 +50,7 @@ def contents(session: Session, study_id: int) -> dict[str, Any]:
 def rename(session: Session, study_id: int, name: str) -> None:
     """Give a study another name; IntegrityError where it is taken."""
     lock_study(session, study_id)
-    session.execute(update(Study).where(Study.id == study_id).values(name=name))
+    change_study(session, study_id, name=name)
 
 
 def remove(session: Session, study_id: int) -> None:

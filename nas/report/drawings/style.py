@@ -89,9 +89,14 @@ def save(figure: Figure, path: Path, *, title: str, alternative: str) -> Path:
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
         raise StudyError(f"cannot draw {path.name!r}: use a name that ends in {', '.join(FORMATS)}")
+    return put(_written(figure, suffix[1:], title, alternative), path)
+
+
+def put(content: bytes, path: Path) -> Path:
+    """Write a page or a picture and the folders above it; StudyError where that cannot be done."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(_written(figure, suffix[1:], title, alternative))
+        path.write_bytes(content)
     except OSError as exc:
         raise StudyError(f"cannot write {str(path)!r}: {exc}; choose another --out") from None
     return path

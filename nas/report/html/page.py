@@ -15,11 +15,10 @@ from markupsafe import Markup
 from backbones import cost
 from backbones.config import BackboneConfig
 from backbones.image_size import shown as image_size
-from nas.errors import StudyError
 from nas.evidence.findings import Analysis, analysis_sentences
 from nas.evidence.reliability import Reliability
 from nas.evidence.words import Unit, difference
-from nas.report.drawings.style import Picture
+from nas.report.drawings.style import Picture, put
 from nas.report.html.facts import Facts, as_yaml, best_so_far, columns, gather, search_command
 from nas.report.html.pictures import (
     design_pictures,
@@ -50,11 +49,7 @@ def write_report(
     facts = gather(study, storage)
     windows = None if facts.winner is None else partitions(facts.winner, weights)
     page = render(facts, shown(parse_url(storage)), windows, trained=weights is not None)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(page, encoding="utf-8")
-    except OSError as exc:
-        raise StudyError(f"cannot write {str(out)!r}: {exc}; choose another --out") from None
+    put(page.encode(), out)
     if png is None:
         return [out]
     pictures = result_pictures(facts)

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from backbones import load_config
 from backbones.config import BackboneConfig
-from nas.errors import StudyError
-from nas.report.drawings.style import Picture
+from nas.report.drawings.style import Picture, put
 from nas.report.inspection.figures import partitions_of, reach_picture, scan_picture
 from nas.report.inspection.reach import reach
 from nas.report.inspection.scans import Scan, record
@@ -125,11 +124,7 @@ def write_inspection(found: Inspected, out: Path, png: Path | None) -> list[Path
         style=Markup(texts.joinpath("html", "page.css").read_text(encoding="utf-8")),
         version=version_of("scannas") or "from a checkout",
     )
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise StudyError(f"cannot write {str(out)!r}: {error}; choose another --out") from None
+    put(page.encode(), out)
     if png is None:
         return [out]
     return [out, *(picture.write(png) for picture in found.pictures)]
