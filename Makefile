@@ -17,8 +17,9 @@ $(READY): pyproject.toml constraints.txt
 search: $(READY)
 	$(BIN)/python cli.py search --space quadtree --budget 4.5GFLOPs
 
+# A worker for each core; files stay whole, for what their tests share.
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 # Kills drivers, workers and database servers; about as long again.
 chaos: $(READY)
