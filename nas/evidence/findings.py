@@ -123,16 +123,18 @@ class PublishedTable(_Finding):
     best: tuple[tuple[str, str], ...]
     failed: tuple[str, ...] = ()
 
-    def count(self, word: Agreement) -> int:
-        """Return how many of the first metric's differences came out so."""
-        return sum(bool(r.agreement) and r.agreement[0][1] == word for r in self.rows)
+    @property
+    def agreements(self) -> list[Agreement]:
+        """How each difference that the paper gives came out, for each of its metrics."""
+        return [word for row in self.rows for _, word in row.agreement]
 
 
 def table_sentences(t: PublishedTable) -> list[str]:
     """Say how far the table holds here, plain text."""
+    count = t.agreements.count
     lines = [
-        f"{t.count('same sign')} of {plural(len(t.rows), 'difference')} have the paper's sign, "
-        f"{t.count('opposite')} the opposite, {t.count('not resolved')} are not resolved by "
+        f"{count('same sign')} of {plural(len(t.agreements), 'difference')} have the paper's sign, "
+        f"{count('opposite')} the opposite, {count('not resolved')} are not resolved by "
         f"{plural(t.seeds, 'seed')} (noise of one run {difference(t.noise, t.unit, sign=False)})"
     ]
     lines += [
