@@ -161,7 +161,8 @@ def models() -> dict[str, BackboneConfig]:
     }
     others = {kind: {"kind": kind} for kind in registry.MIXERS.places}
     others |= {kind: {"kind": "ssm", "order": kind} for kind in registry.ORDERS.places}
-    out |= {f"registered:{kind}": with_mixer(others[kind]) for kind in sorted(others.keys() - named)}
+    unnamed = sorted(others.keys() - named)
+    out |= {f"registered:{kind}": with_mixer(others[kind]) for kind in unnamed}
     out["block:post_conv"] = with_mixer(gated, post_conv=True)
     for place in ("head", "double"):
         tokens = shrink(load_config("vim_tiny")).to_dict() | {"class_token": place}
