@@ -2,11 +2,12 @@
 
     python benchmarks/drivers.py [--drivers 64] [--trials 20] [--seconds 20]
 
-Each driver is a process that asks for a trial, waits as if it trained (`--seconds`, as the default
-proxy on a CPU), and reports its epochs and its score, `--trials` times. Asks are timed one by one,
-proposals and their rows together; connections are counted on the server twice a second. Figures go
+Each driver is a process as any, but for its trainings, which wait (`--seconds`, as long as the
+default proxy on a CPU trains). It ends when the study is whole: after about `--trials` times
+`--seconds`, and what the asks take. They are timed one by one, proposals and their rows together;
+connections are counted on the server twice a second. Figures go
 to benchmarks/results/drivers_<date>.json; exit code 1 says that a bar is missed: asks under 0.5 s
-at the 95th percentile, two connections a driver and one that copies for Optuna, every driver told
+at the 95th percentile, two connections a driver and two for the copy for Optuna, every driver told
 the same best trial, no design trained twice.
 """
 
@@ -17,10 +18,14 @@ import json
 import multiprocessing
 import os
 import platform
+import queue
 import random
+import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -29,87 +34,111 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 import numpy as np  # noqa: E402
-from orchestration import Metrics, score_of, settings  # noqa: E402
+import psutil  # noqa: E402
+from orchestration import no_training, settings  # noqa: E402
 from sqlalchemy import create_engine, select, text  # noqa: E402
 
 from nas.driver.access import Done, Wait  # noqa: E402
 from nas.driver.coordinator import Coordinator  # noqa: E402
+from nas.driver.running import run  # noqa: E402
 from nas.driver.studies import create_study, open_study  # noqa: E402
-from nas.store import runs  # noqa: E402
+from nas.executors.inline import InlineExecutor  # noqa: E402
 from nas.store.tables import Run  # noqa: E402
-from nas.study.attempts import Result  # noqa: E402
-from nas.study.outcomes import Outcome  # noqa: E402
+from nas.study.attempts import Attempt  # noqa: E402
 
-NAME, EPOCHS = "many", 3
-ASK_S, OWN_CONNECTIONS, COPYING = 0.5, 2, 1
+NAME = "many"
+ASK_S, OWN_CONNECTIONS, COPYING = 0.5, 2, 2
 
 
-def drive(url: str, trials: int, seconds: float, ready: Any, answers: Any) -> None:
+def drive(url: str, seconds: float, ready: Any, answers: Any) -> None:
     """Be a driver; put the seconds of each ask, and the best trial at the end, on a queue."""
+    asks: list[float] = []
+    plain = Coordinator.next
+
+    def timed(driver: Coordinator) -> Attempt | Wait | Done:
+        started = time.monotonic()
+        work = plain(driver)
+        if isinstance(work, Attempt):
+            asks.append(time.monotonic() - started)
+        return work
+
+    def waits(config: Any, recipe: Any, *, report: Any, **_: Any) -> Any:
+        def slow(metrics: Any) -> None:
+            time.sleep(seconds * random.uniform(0.7, 1.3) / recipe.epochs)
+            report(metrics)
+
+        return no_training(config, recipe, report=slow)
+
+    Coordinator.next = timed  # type: ignore[method-assign]
     study = open_study(NAME, url)
-    driver = Coordinator(study, environment={"host": "bench"}, progress=lambda event: None)
-    asks = []
     ready.wait()
     time.sleep(random.random() * seconds)  # drivers of a cluster do not march in step
-    while True:
-        started = time.monotonic()
-        work = driver.next()
-        took = time.monotonic() - started
-        if isinstance(work, Done):
-            break
-        if isinstance(work, Wait):
-            time.sleep(work.seconds)
-            continue
-        asks.append(took)
-        for epoch in range(1, EPOCHS + 1):
-            time.sleep(seconds * random.uniform(0.7, 1.3) / EPOCHS)
-            driver.epoch(work, Metrics(epoch, EPOCHS))
-        score = score_of(work.fingerprint)
-        driver.finish(
-            work, Result(Outcome.COMPLETE, score=score, objectives=(score,), metrics={"epochs": 3})
-        )
-    driver.close()
-    best = study.store.read(lambda s: runs.best(s, study.id))
-    answers.put((asks, None if best is None else best[1]))
+    last = run(study, InlineExecutor(waits))
     study.close()
+    answers.put((asks, last.best_trial))
+
+
+@contextmanager
+def roomy_server() -> Iterator[Any]:
+    """Give a server that takes 300 connections."""
+    import pgserver
+
+    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
+    server = pgserver.get_server(tempfile.mkdtemp(prefix="pg"), cleanup_mode="delete")
+    try:
+        server.psql("ALTER SYSTEM SET max_connections = 300;")
+        process = psutil.Process(server.get_pid())  # reads that at its start alone
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=60)
+        server.ensure_postgres_running()
+        yield server
+    finally:
+        server.cleanup()
+
+
+def watch(server: Any, started: list[Any], answers: Any) -> tuple[list[Any], int]:
+    """Wait for the drivers; return their answers, and the most connections they had.
+
+    Raises: RuntimeError where one has died.
+    """
+    count = text("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'scannas'")
+    engine = create_engine(server.get_uri().replace("postgresql:", "postgresql+psycopg:"))
+    most, found = 0, []
+    with engine.connect() as connection:
+        while len(found) < len(started):
+            most = max(most, connection.execute(count).scalar_one())
+            connection.rollback()
+            if dead := [process.exitcode for process in started if process.exitcode]:
+                raise RuntimeError(f"{len(dead)} drivers ended with {dead}")
+            with suppress(queue.Empty):
+                found.append(answers.get(timeout=0.5))
+    engine.dispose()
+    return found, most
 
 
 def measure(drivers: int, trials: int, seconds: float) -> dict[str, Any]:
     """Let drivers train a study; return the figures."""
-    import pgserver
-
-    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])
-    server = pgserver.get_server(tempfile.mkdtemp(prefix="pg"), cleanup_mode="delete")
-    server.psql("ALTER SYSTEM SET max_connections = 300;")
-    url = server.get_uri()
-    study = create_study(settings(trials=drivers * trials), url, name=NAME, check_data=False)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["drivers"])
     ready, answers = context.Event(), context.Queue()
-    started = [
-        context.Process(target=drive, args=(url, trials, seconds, ready, answers), daemon=True)
-        for _ in range(drivers)
-    ]
-    for process in started:
-        process.start()
-    ready.set()
-    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
-    count = text("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'scannas'")
-    most, found = 0, []
-    with engine.connect() as connection:
-        while len(found) < drivers:
-            most = max(most, connection.execute(count).scalar_one())
-            connection.rollback()
-            time.sleep(0.5)
-            while not answers.empty():
-                found.append(answers.get())
-    for process in started:
-        process.join()
-    rows = study.store.read(lambda s: s.execute(select(Run.fingerprint, Run.role)).all())
-    study.close()
-    engine.dispose()
-    server.cleanup()
+    with roomy_server() as server:
+        url = server.get_uri()
+        made = settings(trials=drivers * trials)
+        create_study(made, url, name=NAME, check_data=False).close()
+        started = [
+            context.Process(target=drive, args=(url, seconds, ready, answers), daemon=True)
+            for _ in range(drivers)
+        ]
+        for process in started:
+            process.start()
+        ready.set()
+        found, most = watch(server, started, answers)
+        for process in started:
+            process.join()
+        study = open_study(NAME, url)
+        rows = study.store.read(lambda s: s.execute(select(Run.fingerprint, Run.role)).all())
+        study.close()
     trained = [r.fingerprint for r in rows if r.role != "replay"]
     # A driver's first ask reads the study and loads libraries; it is told apart.
     first = [own[0] for own, _ in found if own]
@@ -121,7 +150,7 @@ def measure(drivers: int, trials: int, seconds: float) -> dict[str, Any]:
         "asks": len(asks),
         "first_ask_s": {"p50": round(float(np.median(first)), 4), "p100": round(max(first), 4)},
         "ask_s": {f"p{q}": round(float(np.percentile(asks, q)), 4) for q in (50, 95, 99, 100)},
-        "most_connections": most - 2,  # this process's own
+        "most_connections": most,
         "best_told": sorted({best for _, best in found}),
         "trained_twice": len(trained) - len(set(trained)),
     }

@@ -13,6 +13,11 @@ from nas.commands.main import app
 from nas.report.schemas import SORTS, schema_text
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
+TESTS = {
+    name
+    for path in (ROOT / "tests").rglob("test_*.py")
+    for name in re.findall(r"^def (test_\w+)", path.read_text(), re.M)
+}
 MADE = {"index.md", "extend.md", "changelog.md"}  # and gallery/, reference/: by docs/generate.py
 
 
@@ -101,3 +106,13 @@ def test_examples_of_files_fit_a_schema(block):
 
 def test_every_reason_says_something():
     assert all(len(block.why) > 10 for block in BLOCKS if block.mark)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_tests_that_a_page_names_exist(page):
+    """What a page calls a proof is one."""
+    text = page.read_text()
+    for path in re.findall(r"`(tests/[\w/.]+)`", text):
+        assert (ROOT / path).exists(), f"{page.name}: {path}"
+    named = set(re.findall(r"`(test_\w+)`", text))
+    assert named <= TESTS, f"{page.name} names tests that there are not"

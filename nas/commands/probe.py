@@ -61,11 +61,11 @@ def probe(
 ) -> None:
     """Say what an order, a block or a backbone can carry, beside controls; no accuracy."""
     from nas.driver.probing import parse_tasks, probe_name, probe_of
-    from nas.driver.request import this_machine
     from nas.driver.studies import start
+    from nas.executors.choice import place_for
 
     where = where_of(machines)
-    place = this_machine(device, backend=backend, **where.place())
+    place = place_for(device, where.ray_address, backend=backend, **where.place())
     settings, asked = probe_of(
         subjects, parse_tasks(task), seeds=seeds, seed=seed, updates=updates, threads=threads
     )

@@ -232,14 +232,15 @@ class Coordinator(Access):
 
     # --- taking results ------------------------------------------------------------------------
 
-    def renew(self, attempt: Attempt, batch: int | None = None) -> None:
+    def renew(self, attempt: Attempt, batch: int | None = None, *, begins: bool = False) -> None:
         """Keep a trial.
 
         batch: how many updates it has made, where it has made more since the last time.
+        begins: whether it begins only now, after it had waited for room.
         Raises: LeaseLost when another driver has it.
         """
         now = self.clock.stamp()
-        self.store.write(lambda s: leases.renew(s, attempt.lease, now, batch))
+        self.store.write(lambda s: leases.renew(s, attempt.lease, now, batch, begins=begins))
         self._look_around()  # also while this driver asks for nothing: a trial may take hours
 
     def epoch(self, attempt: Attempt, metrics: Any) -> bool:

@@ -133,7 +133,7 @@ def _failing(session: Session, study: Study, now: float) -> list[dict[str, Any]]
     query = (
         select(Run.node, Run.state, Run.error, Run.metrics, Run.finished_at)
         .where(Run.study_id == study.id, Run.finished_at.is_not(None), Run.role != REPLAY)
-        .order_by(Run.finished_at.desc())
+        .order_by(Run.finished_at.desc(), Run.id.desc())  # SQLite's clock has milliseconds
         .limit(_LATELY)
     )
     last = {row.node: row for row in reversed(session.execute(query).all())}

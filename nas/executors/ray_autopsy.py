@@ -7,6 +7,7 @@ from typing import Any
 
 from nas.executors.attempt import Proxy
 from nas.executors.ray_desk import Autopsy
+from nas.executors.ray_head import Head
 from nas.executors.wire import attempt_to
 from nas.executors.worker import canary, look_for_kills
 from nas.study.attempts import Attempt
@@ -18,8 +19,14 @@ _LOOK_S, _CANARY_S = 15.0, 120.0
 class RayAutopsy(Autopsy):
     """Runs a task on the very node. resources: of a trial, for a known design."""
 
-    def __init__(self, ray: Any, resources: dict[str, float], proxy: Proxy | None) -> None:
-        self._ray, self._resources, self._proxy = ray, resources, proxy
+    def __init__(
+        self, ray: Any, resources: dict[str, float], proxy: Proxy | None, head: Head
+    ) -> None:
+        self._ray, self._resources, self._proxy, self._head = ray, resources, proxy, head
+
+    def headless(self) -> bool:
+        """Whether it died with the whole cluster."""
+        return not self._head.answers
 
     def kernel_killed(self, where: dict[str, Any]) -> bool:
         """Whether the kernel has killed anything there for lack of memory since the start."""

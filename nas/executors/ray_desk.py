@@ -13,15 +13,17 @@ from kernels.errors import ScanNASError
 from nas.driver.access import Done, Wait
 from nas.driver.coordinator import Coordinator
 from nas.driver.progress import Notice, Waiting
-from nas.errors import StoreError
+from nas.errors import StoreError, StudyError
 from nas.executors.attempt import pruned
 from nas.executors.deaths import Death, death_of, has_begun, last_word_of
 from nas.executors.pace import Pace
+from nas.executors.ray_head import Head
 from nas.executors.wire import FINAL, PROGRESS, REFUSED, WHERE, metrics_from, result_from
 from nas.store.leases import RENEW_EVERY_S
 from nas.study.attempts import CANARY, Attempt, LeaseLost, Result
 from nas.study.outcomes import UNCLEAR, Outcome
 
+_INTERRUPT_EVERY_S = 1.0
 # A trial that Ray has not placed by then, while nothing else of ours runs, is worth a word.
 STARVED_S = 50.0
 
@@ -48,6 +50,10 @@ class _Watched:
 
 class Autopsy:
     """Looks at a machine where a worker has died; without Ray there is nothing to see."""
+
+    def headless(self) -> bool:
+        """Whether it died with the whole cluster."""
+        return False
 
     def kernel_killed(self, where: dict[str, Any]) -> bool:
         """Whether the kernel has killed anything there for lack of memory since the start."""
@@ -174,10 +180,15 @@ class Desk:
                 reason = f"a known design fails on {report[REFUSED]}; others take the trial"
                 self.coordinator.release(attempt, reason)
                 return True
-            if PROGRESS in report:
-                if watched is not None and WHERE in report:
+            if WHERE in report:
+                if self.stopping():
+                    return False  # it has waited for room until now, and trains nothing
+                if watched is not None:
                     watched.begins(attempt)
                     watched.where = report[WHERE]
+                self.coordinator.renew(attempt, report[PROGRESS], begins=True)
+                return True
+            if PROGRESS in report:
                 self.coordinator.renew(attempt, report[PROGRESS])
                 return True
             if FINAL in report:
@@ -224,10 +235,13 @@ class Desk:
         """Write down a trial whose worker died, by what is known of the death."""
         there, word = last_word_of(attempt.checkpoint)
         where = there if watched is None or watched.where is None else watched.where
-        killed = where is not None and self.autopsy.kernel_killed(where)
+        headless = self.autopsy.headless()
+        killed = where is not None and not headless and self.autopsy.kernel_killed(where)
         death = death_of(error, word, killed)
         if watched is not None and watched.stalled is not None:
             death = Death(f"{watched.stalled}; its worker was killed", Outcome.STALLED)
+        if headless:
+            death = Death("the head of Ray is gone", preempted=True)
         if death.preempted:
             self.coordinator.release(attempt, death.reason)
         elif death.outcome is None:
@@ -252,6 +266,12 @@ class Desk:
         for trial_id in list(self.attempts):
             self.ended(trial_id, failed=False)
 
+    def leave(self, error: ScanNASError) -> None:
+        """End this driver and give its trials back: nothing will be heard of them any more."""
+        self.done = Done(str(error), complete=False)
+        self.release_all()
+        self.fail(error)
+
     def fail(self, error: ScanNASError) -> Done:
         """Take down what ends this driver; the first trouble stands for all that follows."""
         self.trouble = self.trouble or error
@@ -260,13 +280,21 @@ class Desk:
 
 
 @contextmanager
-def renewal(desk: Desk) -> Iterator[None]:
-    """Renew the leases of all attempts while the block runs; Ray watches over the workers."""
+def renewal(desk: Desk, head: Head | None = None) -> Iterator[None]:
+    """Renew the leases of all attempts while the block runs; Ray watches over the workers.
+
+    head: of the cluster; without it the block is left.
+    """
     over = threading.Event()
 
     def renew() -> None:
         renewed = time.monotonic()
         while not over.wait(desk.look_every_s):
+            if head is not None and head.look(time.monotonic()):
+                desk.leave(StudyError(f"{head.lost}; its trials wait for `resume`"))
+                while not over.wait(_INTERRUPT_EVERY_S):
+                    head.interrupt()
+                return
             desk.watch_pace()
             if time.monotonic() - renewed < RENEW_EVERY_S:
                 continue

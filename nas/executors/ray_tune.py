@@ -26,6 +26,7 @@ from nas.driver.coordinator import Coordinator
 from nas.errors import StudyError
 from nas.executors.attempt import Proxy
 from nas.executors.ray_desk import Desk, renewal
+from nas.executors.ray_head import Head
 
 # Set before Ray is imported, unless the user has: no usage statistics, no output of its own, no
 # files for Tune's sake, and our signal handlers in place of Tune's.
@@ -84,20 +85,23 @@ class RayExecutor:
         self.workers, self.address, self.gpus, self.proxy = workers, address, gpus, proxy
         self.cpus_per_trial, self.gpus_per_trial = cpus_per_trial, gpus_per_trial
         self.stopping = False
+        self._head: Head | None = None
 
     def execute(self, coordinator: Coordinator) -> Done:
         """Train trials until there is nothing left; return why that is so.
 
-        Raises: StudyError when Ray cannot be reached or can never run a trial of this size.
+        Raises: StudyError when Ray cannot be reached, can never run a trial of this size, or loses
+            its head.
         """
         with self._ray() as ray:
             self._check_resources(ray)
             if self.address is not None:
                 _check_shared(ray, coordinator.checkpoints)
-            desk = self.desk(coordinator, ray)
+            self._head = head = Head(ray.get_runtime_context().gcs_address)
+            desk = self.desk(coordinator, ray, head)
             coordinator.breaker.places = len(_hosts(ray))
             try:
-                with renewal(desk):
+                with renewal(desk, head), head.interruptible():
                     self._tune(desk)
             finally:
                 desk.release_all()
@@ -105,15 +109,15 @@ class RayExecutor:
                 raise desk.trouble
             return desk.done or Done("Ray Tune has ended early", complete=False)
 
-    def desk(self, coordinator: Coordinator, ray: Any = None) -> Desk:
+    def desk(self, coordinator: Coordinator, ray: Any = None, head: Head | None = None) -> Desk:
         """Return the desk at which Tune meets a coordinator. ray: on which it trains, if any."""
         wish = f"{self.cpus_per_trial:g} CPUs, {self.gpus_per_trial:g} GPUs"
         autopsy = None
-        if ray is not None:
+        if head is not None:
             from nas.executors.ray_autopsy import RayAutopsy
 
             resources = {"num_cpus": self.cpus_per_trial, "num_gpus": self.gpus_per_trial}
-            autopsy = RayAutopsy(ray, resources, self.proxy)
+            autopsy = RayAutopsy(ray, resources, self.proxy, head)
         return Desk(coordinator, wish, lambda: self.stopping, autopsy)
 
     def knock(self) -> None:
@@ -208,7 +212,8 @@ class RayExecutor:
         try:
             yield ray
         finally:
-            ray.shutdown()
+            if self._head is None or self._head.lost is None:  # there is nobody to take leave of
+                ray.shutdown()
 
     def _check_resources(self, ray: Any) -> None:
         """Refuse what would wait for ever."""

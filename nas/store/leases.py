@@ -59,13 +59,17 @@ def claim(
     return Lease(run.id, owner, token + 1) if session.scalar(mine) is not None else None
 
 
-def renew(session: Session, lease: Lease, now: Time, batch: int | None = None) -> None:
+def renew(
+    session: Session, lease: Lease, now: Time, batch: int | None = None, *, begins: bool = False
+) -> None:
     """Extend a lease.
 
     batch: how many updates the training has made, where it has made more since the last time.
+    begins: whether it begins only now, after it had waited for room.
     Raises: LeaseLost when the run is no longer the owner's.
     """
     moved = {} if batch is None else {"progress_at": now, "progress_batch": batch}
+    moved |= {"started_at": now} if begins else {}
     _held(session, lease, lease_expires=now + LEASE_S, **moved)
 
 

@@ -30,6 +30,22 @@ def postgres_server():
 
 
 @pytest.fixture
+def own_server():
+    """A server that may be killed."""
+    pgserver = pytest.importorskip("pgserver")
+    from pgserver.postgres_server import PostgresServer
+
+    folder = tempfile.mkdtemp(prefix="pg")
+    try:
+        server = pgserver.get_server(folder, cleanup_mode="delete")
+    except Exception as error:  # whatever keeps a server from starting here
+        pytest.skip(f"pgserver cannot start a server: {error}")
+    assert isinstance(server, PostgresServer)
+    yield server
+    server.cleanup()
+
+
+@pytest.fixture
 def postgres_url(postgres_server):
     """A URL of a database of its own."""
     name = f"t{uuid.uuid4().hex[:12]}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 
+from nas.driver.clock import SystemClock
 from nas.driver.coordinator import Coordinator
 from nas.driver.studies import create_study
 from nas.study.budget import parse_budget
@@ -231,6 +232,16 @@ class FakeClock:
 
     def is_dead(self, owner: str) -> bool:
         return owner in self.dead
+
+
+class Skewed(SystemClock):
+    """The clock of a machine that is wrong by some seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def now(self) -> float:
+        return super().now() + self.seconds
 
 
 def proposal(index: int, name: str = "a", **changes) -> NewProposal:

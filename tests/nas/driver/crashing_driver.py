@@ -3,6 +3,7 @@
     python crashing_driver.py URL STUDY POINT NTH LOG
 
 Kills this process with SIGKILL the NTH time that POINT is passed; without a point it runs on.
+From the environment: EPOCH_SECONDS, SKEW_SECONDS of the clock, LEASE_SECONDS in place of 45.
 """
 
 from __future__ import annotations
@@ -15,7 +16,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parents[1])]
 
-from doubles import FakeProxy  # noqa: E402
+from nas.store import leases  # noqa: E402
+
+# Before any module takes them over.
+leases.LEASE_S = float(os.environ.get("LEASE_SECONDS", leases.LEASE_S))
+leases.RENEW_EVERY_S = min(leases.RENEW_EVERY_S, leases.LEASE_S / 4)
+
+from doubles import FakeProxy, Skewed  # noqa: E402
 from optuna.storages import RDBStorage  # noqa: E402
 
 from nas.driver import optuna_copy  # noqa: E402
@@ -23,7 +30,7 @@ from nas.driver.coordinator import Coordinator  # noqa: E402
 from nas.driver.running import run  # noqa: E402
 from nas.driver.studies import open_study  # noqa: E402
 from nas.executors.inline import InlineExecutor  # noqa: E402
-from nas.store import leases, runs  # noqa: E402
+from nas.store import runs  # noqa: E402
 
 passed = 0
 
@@ -90,7 +97,8 @@ def main() -> None:
     proxy = Proxy(log=Path(log), seconds=seconds)
     if point:
         POINTS[point](kill_at(int(nth)), proxy)
-    finished = run(open_study(study, url), InlineExecutor(proxy))
+    clock = Skewed(float(os.environ.get("SKEW_SECONDS", "0")))
+    finished = run(open_study(study, url, clock=clock), InlineExecutor(proxy))
     print(finished.reason, f"best {finished.best_trial}", sep="\n", flush=True)
 
 

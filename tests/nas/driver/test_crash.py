@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -105,20 +106,28 @@ def test_killed_driver_loses_and_repeats_nothing(sqlite_url, tmp_path, point, un
     attack(sqlite_url, tmp_path / "log", point, 2, uninterrupted)
 
 
+def begin(url, log, **environment):
+    """Start a driver that goes on until its study is whole."""
+    return subprocess.Popen(
+        [sys.executable, str(DRIVER), url, "s", "", "0", str(log)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    )
+
+
 def test_live_drivers_share_a_study(url, tmp_path):
-    """Three processes at once: every design once, all trained, and all know the best one."""
+    """Three processes at once, their clocks hours apart: every design once, and all trained.
+
+    All know the best one.
+    """
     wanted = 24
     study = new_study(url, settings(CONDITIONAL, trials=wanted), clock=SystemClock())
     logs = [tmp_path / f"log{i}" for i in range(3)]
     drivers = [
-        subprocess.Popen(
-            [sys.executable, str(DRIVER), url, "s", "", "0", str(log)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "EPOCH_SECONDS": "0.05"},
-        )
-        for log in logs
+        begin(url, log, EPOCH_SECONDS="0.05", SKEW_SECONDS=skew)
+        for log, skew in zip(logs, ("0", "-60", "7200"), strict=True)
     ]
     said = [driver.communicate(timeout=120) for driver in drivers]
     assert [driver.returncode for driver in drivers] == [0, 0, 0], said
@@ -134,6 +143,32 @@ def test_live_drivers_share_a_study(url, tmp_path):
     best = max(trained, key=lambda r: r.score)
     assert [out.splitlines()[-1] for out, _ in said] == [f"best {best.trial_number}"] * 3
     assert all(r.told for r in found)
+    study.close()
+
+
+def until(true, process):
+    """Wait until something is true."""
+    give_up = time.monotonic() + 60
+    while not true():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+
+
+def test_driver_in_a_long_epoch_puts_back_what_a_dead_one_left(url, tmp_path):
+    """Long before its own trial ends; two processes, one killed."""
+    study = new_study(url, settings(trials=2), clock=SystemClock())
+    slow = {"EPOCH_SECONDS": "100", "LEASE_SECONDS": "2"}
+    busy = begin(url, tmp_path / "busy", **slow)
+    until(lambda: [r.state for r in rows(study)] == ["running"], busy)
+    dying = begin(url, tmp_path / "dying", **slow)
+    until(lambda: [r.state for r in rows(study)] == ["running"] * 2, dying)
+    dying.kill()
+    until(lambda: len(rows(study)) == 3, busy)
+    assert [r.state for r in rows(study)] == ["running", "lost", "waiting"]
+    busy.kill()
+    for process in (busy, dying):
+        process.communicate()
     study.close()
 
 

@@ -1,10 +1,16 @@
 """Whose fault it is: a place that trains nothing ends no design, a bad design ends by itself."""
 
+import os
+import shutil
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import optuna
 import pytest
-from doubles import EPOCHS, FakeProxy, driver, new_study, settings
+from doubles import CONDITIONAL, EPOCHS, FakeProxy, driver, new_study, settings
 from sqlalchemy import select
 
 from nas.driver.clock import SystemClock
@@ -19,8 +25,11 @@ from nas.executors.inline import InlineExecutor
 from nas.store.tables import Run
 from nas.study.attempts import CANARY, Attempt, Lease, Result
 from nas.study.outcomes import NanLoss, Outcome
+from nas.study.proposals import CANDIDATE
 from nas.study.recipe import Recipe
 
+DRIVER = Path(__file__).with_name("crashing_driver.py")
+ROOT = Path(__file__).resolve().parents[3]
 TINY = Recipe(
     dataset="digits",
     image_size=16,
@@ -42,11 +51,11 @@ def without_gpu(study):
     return replace(study, place=study.place.model_copy(update={"device": "cuda:99"}))
 
 
-def test_broken_machine_ends_no_design(url):
+def test_broken_machine_ends_no_design(url, clock):
     """A study with results, then a machine whose device fails, then a healthy one again."""
-    study = new_study(url, settings(trials=12, recipe=TINY), clock=SystemClock())
+    study = new_study(url, settings(CONDITIONAL, trials=60, recipe=TINY), clock=clock)
     run(study, InlineExecutor(FakeProxy()), trials=2)
-    study.want(12)
+    study.want(60)
     events = []
     last = run(without_gpu(study), InlineExecutor(), events.append)
     assert not last.complete and last.done == 2
@@ -61,9 +70,47 @@ def test_broken_machine_ends_no_design(url):
     said = [e.reason for e in events if isinstance(e, TrialRequeued)]
     assert len(said) == 3 and all("a known design fails here as well" in one for one in said)
     last = run(study, InlineExecutor(FakeProxy()))
-    assert last.complete and last.done == 12
+    assert last.complete and last.done == 60
     assert {r.state for r in rows(study) if r.newest} == {"complete"}
     assert status("s", url)["failing"] == []
+    study.close()
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(300)
+def test_broken_machine_beside_a_healthy_one(url, tmp_path):
+    """Two drivers at once, as processes: `resume` where there is no such device, and a healthy one.
+
+    The broken machine has a name of its own, by which `status` calls it.
+    """
+    elsewhere = ["unshare", "--uts", "sh", "-c", 'hostname broken && exec "$@"', "sh"]
+    if shutil.which("unshare") is None or subprocess.run([*elsewhere, "true"]).returncode != 0:
+        pytest.skip("no namespaces for this user")
+    made = settings(CONDITIONAL, trials=60, recipe=TINY, strategy="random")
+    study = new_study(url, made, clock=SystemClock(), device="cuda:99")
+    run(study, InlineExecutor(FakeProxy()), trials=2)
+    study.want(60)
+    facts = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "cwd": tmp_path}
+    facts["env"] = {**os.environ, "OMP_NUM_THREADS": "1", "EPOCH_SECONDS": "0.1"}
+    resume = [sys.executable, str(ROOT / "cli.py"), "resume", "s", "--storage", url]
+    with subprocess.Popen([*elsewhere, *resume], **facts) as broken:
+        while not status("s", url)["failing"]:
+            assert broken.poll() is None, broken.stdout.read()
+            time.sleep(0.1)
+        log = str(tmp_path / "log")
+        drive = [sys.executable, str(DRIVER), url, "s", "", "0", log]
+        with subprocess.Popen(drive, **facts) as healthy:
+            said, _ = broken.communicate(timeout=120)
+            assert broken.returncode == 1, said
+            (failing,) = status("s", url)["failing"]
+            assert failing["node"] == "broken" and "cuda" in failing["error"].lower()
+            assert "a known design fails on broken as well" in " ".join(said.split())
+            said, _ = healthy.communicate(timeout=120)
+            assert healthy.returncode == 0, said
+    ended = [r for r in rows(study) if r.newest]
+    assert [r.state for r in ended if r.role == CANDIDATE] == ["complete"] * 60
+    tried = [(r.state, r.node, r.metrics[CANARY]) for r in rows(study) if not r.newest]
+    assert tried == [("error", "broken", False)] * 3
     study.close()
 
 

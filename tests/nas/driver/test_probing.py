@@ -1,9 +1,12 @@
 """Probes: equal routes and parameters, controls always there, their runs trials like any other."""
 
+import sys
+
 import pytest
 from doubles import FakeProxy, score_of
 
 from backbones.config import BackboneConfig
+from nas.commands.main import main
 from nas.driver.clock import SystemClock
 from nas.driver.probing import parse_tasks, probe_name, probe_of
 from nas.driver.running import run
@@ -11,6 +14,7 @@ from nas.driver.studies import create_study
 from nas.errors import StudyError
 from nas.evidence.findings import Probes
 from nas.executors.inline import InlineExecutor
+from nas.executors.ray_tune import RayExecutor
 from nas.report.drawings.probes import probe_figure
 from nas.report.probes import probe_alternative, probes_view, shortened
 from nas.store import comparisons, queries
@@ -125,3 +129,22 @@ def test_probe_run_is_the_same_alone_bit_for_bit():
             train_proxy(config, how, seed=3, device="cpu", report=lambda m: None) for _ in range(2)
         ]
         assert runs[0].score == runs[1].score and runs[0].proxy_params == design.params
+
+
+def test_probe_asks_a_cluster_for_its_device(sqlite_url, monkeypatch):
+    """As `search` and `ablate` do: it is resolved where the probe's networks train."""
+    monkeypatch.setattr(RayExecutor, "device", lambda self: "cuda")
+    monkeypatch.setattr(RayExecutor, "knock", lambda self: None)
+    opened = []
+
+    def show(study, storage, executor, *, plain):
+        opened.append((study.place.device, executor.gpus_per_trial))
+        study.close()
+        raise SystemExit(0)
+
+    monkeypatch.setattr("nas.commands.probe.run_and_show", show)
+    typed = f"probe cross --task relations --ray-address head:6379 --storage {sqlite_url}"
+    monkeypatch.setattr(sys, "argv", ["cli.py", *typed.split()])
+    with pytest.raises(SystemExit):
+        main()
+    assert opened == [("cuda", 1.0)]

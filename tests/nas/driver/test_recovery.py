@@ -4,7 +4,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from doubles import FakeProxy, driver, new_study, score_of, settings
+from doubles import FakeProxy, Skewed, driver, new_study, score_of, settings
 from sqlalchemy import select
 
 from nas.driver.access import Done, Wait
@@ -137,16 +137,6 @@ def test_drivers_take_turns_without_training_anything_twice(url, clock):
     for one in drivers:
         one.close()
     study.close()
-
-
-class Skewed(SystemClock):
-    """The clock of a machine that is wrong by some seconds."""
-
-    def __init__(self, seconds):
-        self.seconds = seconds
-
-    def now(self):
-        return super().now() + self.seconds
 
 
 def test_clocks_that_disagree_cost_nothing(url):

@@ -3,7 +3,7 @@
     python ray_driver.py URL STUDY TRIALS LOG [OPTION=VALUE ...]
 
 Options: seconds (of an epoch), workers, gpus_per_trial, die_after (epochs until SIGKILL), failing
-(a JSON file: fingerprint -> outcome), real (trains for real).
+(a JSON file: fingerprint -> outcome), real (trains for real), patience (for a lost database).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -41,9 +42,24 @@ class Failing(FakeProxy):
         wanted = self.outcomes.get(config.fingerprint())
         if wanted == "segfault":
             ctypes.string_at(0)
+        if wanted == "hang":
+            time.sleep(1e6)
+        if wanted in ("limited", "swell") and recipe.accumulate == 1:
+            take_memory(limited=wanted == "limited")
         errors = {"oom": MemoryError("no room"), "nan": NanLoss("nan")}
         self.raises = lambda *_: errors.get(wanted)
         return super().__call__(config, recipe, **options)
+
+
+def take_memory(*, limited: bool) -> None:
+    """Take memory until somebody minds. limited: the kernel, in the group of MEMORY_GROUP."""
+    if limited:
+        (Path(os.environ["MEMORY_GROUP"]) / "cgroup.procs").write_text(str(os.getpid()))
+    held = []
+    for _ in range(200):
+        held.append(b"x" * (32 << 20))
+        time.sleep(0.02)
+    raise AssertionError("nobody minded")
 
 
 def resident_mib() -> float:
@@ -79,7 +95,9 @@ def main() -> None:
         gpus=2,
         proxy=None if "real" in options else proxy,
     )
-    finished = run(open_study(name, url), executor, progress, trials=int(trials))
+    study = open_study(name, url)
+    study.store.patience_s = float(options.get("patience", study.store.patience_s))
+    finished = run(study, executor, progress, trials=int(trials))
     # Since the tenth event: Ray's own libraries are loaded by then.
     print("MEMORY", max(memory) - memory[min(10, len(memory) - 1)], flush=True)
     print("END", finished.reason, flush=True)

@@ -1,13 +1,9 @@
 """How a worker died decides what becomes of its trial: by Ray's word, the kernel's, its own."""
 
-import json
-from collections import Counter
-
 import pytest
 from doubles import driver, new_study, settings
 from sqlalchemy import select
 
-from nas.driver.clock import SystemClock
 from nas.executors.deaths import death_of, fault_log, last_word, last_word_of, oom_kills
 from nas.executors.ray_desk import Autopsy, Desk
 from nas.executors.wire import FINAL, PROGRESS, REFUSED, WHERE, result_to
@@ -15,7 +11,6 @@ from nas.store.tables import Run
 from nas.study.attempts import CANARY, Result
 from nas.study.outcomes import Outcome
 
-LONGEST_S = 240
 HERE = {PROGRESS: 0, WHERE: {"host": "h", "node": "n", "oom_kills": 3}}
 
 
@@ -169,25 +164,4 @@ def test_stalled_worker_is_killed_from_outside(sqlite_url, clock, monkeypatch):
     assert (gone.state, again.state) == ("stalled", "waiting")
     assert gone.error == "no batch for 4 s (limit 4 s, --stall); its worker was killed"
     work.close()
-    study.close()
-
-
-@pytest.mark.chaos
-@pytest.mark.timeout(300)
-def test_crashing_design_ends_by_itself(sqlite_url, tmp_path, start):
-    """A real segfault in real workers, twice, where a known design trains; all else is trained."""
-    study = new_study(sqlite_url, settings(trials=5), clock=SystemClock())
-    peek = driver(study)
-    first = peek.next()
-    peek.release(first, "test")
-    peek.close()
-    table = tmp_path / "failing.json"
-    table.write_text(json.dumps({first.fingerprint: "segfault"}))
-    out, _ = start(sqlite_url, 5, failing=table, workers=3).communicate(timeout=LONGEST_S)
-    assert "END 5 of 5" in out, out[-3000:]
-    states = [(r.state, r.metrics.get(CANARY)) for r in rows(study) if r.role == "candidate"]
-    assert Counter(states) == {("error", True): 2, ("complete", None): 4}
-    crashed = next(r for r in rows(study) if r.state == "error")
-    assert crashed.error == "its worker process died: Segmentation fault"
-    assert "ray_driver.py" in crashed.traceback
     study.close()

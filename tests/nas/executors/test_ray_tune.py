@@ -19,7 +19,7 @@ from nas.errors import StoreError, StudyError
 from nas.executors.choice import choose_executor, place_for
 from nas.executors.inline import InlineExecutor
 from nas.executors.ray_tune import RayExecutor
-from nas.executors.wire import attempt_from, attempt_to, result_from, result_to
+from nas.executors.wire import PROGRESS, WHERE, attempt_from, attempt_to, result_from, result_to
 from nas.store.tables import Epoch, Run
 from nas.study.attempts import Result
 from nas.study.outcomes import Outcome
@@ -100,6 +100,22 @@ def test_stopped_executor_releases_after_the_epoch(desk, executor):
     assert not desk.epoch("a", report(1))
     desk.ended("a", failed=False)
     assert [r.state for r in rows(study)] == ["waiting"]
+
+
+def test_trial_begins_where_it_trains_and_not_where_it_waits_for_room(desk, executor):
+    """The wait is no part of its time; and who was asked to stop begins nothing."""
+    desk, study = desk
+    for trial in "ab":
+        desk.hand_out(trial)
+    where = {PROGRESS: 0, WHERE: {"host": "h", "node": "n", "oom_kills": 0}}
+    study.clock.time += 30
+    assert desk.epoch("a", where)
+    began = [r.started_at for r in rows(study)]
+    assert began == [study.clock.time, study.clock.time - 30]
+    executor.stop()
+    assert not desk.epoch("b", where)
+    desk.ended("b", failed=False)
+    assert [r.state for r in rows(study)] == ["running", "waiting"]
 
 
 def test_lost_database_is_waited_for_once_for_all_trials(sqlite_url, clock, monkeypatch):

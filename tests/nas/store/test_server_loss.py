@@ -1,7 +1,6 @@
 """PostgreSQL goes away in mid-study and comes back: the study waits and goes on."""
 
 import signal
-import tempfile
 import threading
 import time
 
@@ -13,22 +12,6 @@ from nas.driver.running import run
 from nas.executors.inline import InlineExecutor
 from nas.store.tables import Run
 from nas.study.proposals import REPLAY
-
-
-@pytest.fixture
-def own_server():
-    """A server that may be killed."""
-    pgserver = pytest.importorskip("pgserver")
-    from pgserver.postgres_server import PostgresServer
-
-    folder = tempfile.mkdtemp(prefix="pg")
-    try:
-        server = pgserver.get_server(folder, cleanup_mode="delete")
-    except Exception as error:  # whatever keeps a server from starting here
-        pytest.skip(f"pgserver cannot start a server: {error}")
-    assert isinstance(server, PostgresServer)
-    yield server
-    server.cleanup()
 
 
 def restart_after_kill(server, seconds):

@@ -1,0 +1,166 @@
+"""What fails under a real Ray, for real: workers, the head, the database, room for trials."""
+
+import json
+import os
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+from doubles import EPOCHS, FakeProxy, driver, new_study, settings
+from sqlalchemy import select
+
+from nas.driver.clock import SystemClock
+from nas.driver.running import run
+from nas.driver.studies import open_study
+from nas.executors.inline import InlineExecutor
+from nas.store.tables import Run
+from nas.study.attempts import CANARY
+
+LONGEST_S = 240
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
+
+
+def rows(study):
+    return study.store.read(lambda s: list(s.scalars(select(Run).order_by(Run.proposal, Run.id))))
+
+
+def first_designs(study, number):
+    """Fingerprints of the first designs that a study will train."""
+    peek = driver(study)
+    held = [peek.next() for _ in range(number)]
+    for attempt in held:
+        peek.release(attempt, "test")
+    peek.close()
+    return [attempt.fingerprint for attempt in held]
+
+
+def attempts_at(study, fingerprint):
+    return [r for r in rows(study) if r.fingerprint == fingerprint]
+
+
+@pytest.fixture
+def memory_group():
+    """A control group of the kernel with 200 MiB, or a skip that says why there is none."""
+    first = Path("/sys/fs/cgroup/memory")
+    parent, limit = (
+        (first, "memory.limit_in_bytes") if first.is_dir() else (first.parent, "memory.max")
+    )
+    group = parent / f"scannas-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / limit).write_text(str(200 << 20))
+    except OSError as error:
+        pytest.skip(f"no group with a limit of memory may be made here: {error}")
+    yield group
+    group.rmdir()
+
+
+def test_every_death_of_a_worker_is_told_apart(sqlite_url, tmp_path, start, memory_group):
+    """A segfault, a hang, and a kill by the kernel for lack of memory; all else is trained."""
+    study = new_study(sqlite_url, settings(trials=6), clock=SystemClock(), stall_s=8)
+    crashing, hanging, hungry = first_designs(study, 3)
+    table = tmp_path / "failing.json"
+    table.write_text(json.dumps({crashing: "segfault", hanging: "hang", hungry: "limited"}))
+    process = start(sqlite_url, 6, {"MEMORY_GROUP": str(memory_group)}, failing=table, workers=3)
+    out, _ = process.communicate(timeout=LONGEST_S)
+    assert "END 6 of 6" in out, out[-3000:]
+    newest = [r for r in rows(study) if r.newest and r.role == "candidate"]
+    assert Counter(r.state for r in newest) == {"complete": 4, "error": 1, "stalled": 1}
+    for found, state in ((crashing, "error"), (hanging, "stalled")):
+        ends = [(r.state, r.metrics[CANARY]) for r in attempts_at(study, found)]
+        assert ends == [(state, True)] * 2
+    crashed, hung = attempts_at(study, crashing)[0], attempts_at(study, hanging)[0]
+    assert crashed.error == "its worker process died: Segmentation fault"
+    assert "ray_driver.py" in crashed.traceback
+    assert hung.error.startswith("no batch for ") and hung.error.endswith("its worker was killed")
+    killed, halved = attempts_at(study, hungry)
+    assert (killed.state, killed.halvings) == ("oom", 0)
+    assert killed.error == "the kernel killed its worker process for lack of memory"
+    assert (halved.state, halved.halvings) == ("complete", 1)
+    study.close()
+
+
+def test_worker_that_ray_ends_for_lack_of_memory_halves_the_batch(sqlite_url, tmp_path, start):
+    """By Ray's own watch over the machine's memory, its limit 1.5 GiB above what is used now."""
+    study = new_study(sqlite_url, settings(trials=2), clock=SystemClock())
+    (hungry,) = first_designs(study, 1)
+    table = tmp_path / "failing.json"
+    table.write_text(json.dumps({hungry: "swell"}))
+    memory = psutil.virtual_memory()
+    limit = 1 - (memory.available - (3 << 29)) / memory.total
+    watch = {"RAY_memory_usage_threshold": f"{limit:.4f}", "RAY_memory_monitor_refresh_ms": "100"}
+    out, _ = start(sqlite_url, 2, watch, failing=table, workers=1).communicate(timeout=LONGEST_S)
+    assert "END 2 of 2" in out, out[-3000:]
+    killed, halved = attempts_at(study, hungry)
+    assert (killed.state, halved.state, halved.halvings) == ("oom", "complete", 1)
+    assert killed.error.startswith("Ray ended its worker process for lack of memory: ")
+    study.close()
+
+
+def lines_until(process, wanted, number):
+    """Read what a driver says until it has said something so often."""
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if sum(wanted in one for one in said) == number:
+            return said
+    raise AssertionError("".join(said)[-3000:])
+
+
+def test_death_of_the_head_keeps_every_unfinished_run(sqlite_url, tmp_path, start):
+    """The driver says so and ends; what it trained waits, and no attempt is spent."""
+    study = new_study(sqlite_url, settings(trials=12), clock=SystemClock())
+    process = start(sqlite_url, 12, seconds=1.0, workers=3)
+    lines_until(process, "EpochDone", 4)
+    for child in psutil.Process(process.pid).children(recursive=True):
+        if child.name() in ("gcs_server", "raylet"):
+            child.kill()
+    out, _ = process.communicate(timeout=LONGEST_S)
+    assert process.returncode == 1, out[-3000:]
+    assert "the head of Ray" in out.splitlines()[-1], out[-3000:]
+    unfinished = [r for r in rows(study) if r.state != "complete"]
+    assert [(r.state, r.attempt) for r in unfinished] == [("waiting", 1)] * 3
+    log = tmp_path / "log"
+    last = run(open_study("s", sqlite_url), InlineExecutor(FakeProxy(log=log)))
+    assert last.complete and [(r.state, r.attempt) for r in rows(study)] == [("complete", 1)] * 12
+    trained = Counter(log.read_text().splitlines())
+    assert len(trained) == 12 * EPOCHS
+    study.close()
+
+
+def test_lost_database_ends_the_driver_soon(own_server, start):
+    """Not after its patience for each of the workers; the trials are another driver's then."""
+    url = own_server.get_uri()
+    study = new_study(url, settings(trials=40), clock=SystemClock())
+    process = start(url, 40, seconds=0.5, workers=6, gpus_per_trial=0.25, patience=4)
+    lines_until(process, "EpochDone", 6)
+    psutil.Process(own_server.get_pid()).send_signal(signal.SIGQUIT)
+    gone = time.monotonic()
+    out, _ = process.communicate(timeout=LONGEST_S)
+    assert process.returncode == 1 and "check that the database can be reached" in out, out[-3000:]
+    assert time.monotonic() - gone < 60
+    own_server.ensure_postgres_running()
+    assert [r for r in rows(study) if r.state == "running"]
+    study.want(12)
+    last = run(study, InlineExecutor(FakeProxy()))
+    assert last.complete and {r.state for r in rows(study) if r.newest} == {"complete"}
+    study.close()
+
+
+def test_stopping_trains_nothing_that_has_waited_for_room(sqlite_url, tmp_path, start):
+    """Two GPUs, four workers that want one each; and a trial begins when it has its room."""
+    study = new_study(sqlite_url, settings(trials=12), clock=SystemClock())
+    process = start(sqlite_url, 12, seconds=1.5, workers=4, gpus_per_trial=1)
+    lines_until(process, "EpochDone", 2)
+    held = [r for r in rows(study) if r.state == "running"]
+    assert len(held) == 4
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=LONGEST_S)
+    assert "END stopped by SIGTERM" in out, out[-3000:]
+    trained = {line.split()[0] for line in (tmp_path / "log").read_text().splitlines()}
+    assert len(trained) == 2
+    assert {r.state for r in rows(study)} == {"waiting"}
+    study.close()
