@@ -101,7 +101,7 @@ def test_broken_machine_beside_a_healthy_one(url, tmp_path):
         drive = [sys.executable, str(DRIVER), url, "s", "", "0", log]
         with subprocess.Popen(drive, **facts) as healthy:
             said, _ = broken.communicate(timeout=120)
-            assert broken.returncode == 1, said
+            assert "continue with: " in said, said
             (failing,) = status("s", url)["failing"]
             assert failing["node"] == "broken" and "cuda" in failing["error"].lower()
             assert "a known design fails on broken as well" in " ".join(said.split())
