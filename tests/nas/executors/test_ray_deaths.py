@@ -1,11 +1,16 @@
 """How a worker died decides what becomes of its trial: by Ray's word, the kernel's, its own."""
 
+import socket
+import threading
+
 import pytest
 from doubles import driver, new_study, settings
 from sqlalchemy import select
 
+from nas.errors import StudyError
 from nas.executors.deaths import death_of, fault_log, last_word, last_word_of, oom_kills
 from nas.executors.ray_desk import Autopsy, Desk
+from nas.executors.ray_head import GIVE_UP_S, Head
 from nas.executors.wire import FINAL, PROGRESS, REFUSED, WHERE, result_to
 from nas.store.tables import Run
 from nas.study.attempts import CANARY, Result
@@ -143,6 +148,39 @@ def test_broken_node_is_left_out_and_hands_back_what_it_gets(sqlite_url, clock):
     assert [r.state for r in newest] == ["complete"] * 3
     work.close()
     study.close()
+
+
+def test_head_is_given_up_when_it_has_been_silent_for_a_while(sqlite_url, clock):
+    """Then trials wait as they are, and whoever waits for Ray waits no longer."""
+    study = new_study(sqlite_url, settings(trials=2), clock=clock)
+    work = driver(study)
+    desk = Desk(work, "", lambda: False)
+    attempts = [desk.hand_out(name) for name in "ab"]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        head = Head(f"127.0.0.1:{server.getsockname()[1]}")
+        assert head.answers and not head.look(0.0)
+    assert not head.answers
+    assert not head.look(10.0) and not head.look(10.0 + GIVE_UP_S - 1)
+    assert head.look(10.0 + GIVE_UP_S) and "has not answered for 25 s" in head.lost
+    desk.leave(StudyError(head.lost))
+    assert not desk.attempts and str(desk.trouble) == head.lost == desk.hand_out("c").reason
+    assert [(r.state, r.attempt) for r in rows(study)] == [("waiting", 1)] * len(attempts)
+    with head.interruptible():
+        threading.Timer(0.05, head.interrupt).start()
+        threading.Event().wait(60)
+        raise AssertionError("nobody has interrupted")
+    head.interrupt()  # nobody waits now
+    work.close()
+    study.close()
+
+
+def test_trial_of_a_worker_that_dies_with_the_head_spends_no_attempt(dies):
+    class Headless(Found):
+        def headless(self):
+            return True
+
+    (back,), _ = dies(RuntimeError("The actor died."), Headless())
+    assert (back.state, back.attempt) == ("waiting", 1)
 
 
 def test_stalled_worker_is_killed_from_outside(sqlite_url, clock, monkeypatch):
