@@ -137,7 +137,7 @@ def test_probe_asks_a_cluster_for_its_device(sqlite_url, monkeypatch):
     monkeypatch.setattr(RayExecutor, "knock", lambda self: None)
     opened = []
 
-    def show(study, storage, executor, *, plain):
+    def show(study, asked, storage, executor, *, plain):
         opened.append((study.place.device, executor.gpus_per_trial))
         study.close()
         raise SystemExit(0)
