@@ -263,7 +263,7 @@ def search(
     evaluate: str | Callable[..., Any] | None = None,
     recipe: str | Path | Recipe | None = None,
     epochs: int | None = None,
-    strategy: str = "evolution",
+    strategy: str | Callable[..., Any] = "evolution",
     objective: str = "top1",
     warm_start: str = "presets",
     pruner: str = "none",
@@ -280,17 +280,20 @@ def search(
     space: a shipped one's name, a YAML file, or what such a file holds. budget: "4.5GFLOPs", or
     several. data: a name as on the command line, or a torch Dataset of (image, label), whose images
     are written beside the database. evaluate: scores a design in place of a training:
-    (config, `nas.training.own.Context`) -> number or dict, or its module:function. plain: print
-    lines alone. where: fields of `Where`. The rest as the command's options.
+    (config, `nas.training.own.Context`) -> number or dict, or its module:function. strategy: a
+    name, or an Optuna sampler's class or its module:Class. plain: print lines alone. where: fields
+    of `Where`. The rest as the command's options.
     Raises: what the command says in one line (`ScanNASError`), before anything is trained.
     """
     from nas.driver.enqueueing import enqueue, wishes
     from nas.driver.studies import start
     from nas.executors.choice import place_for
+    from nas.planning.strategies.outside import name_of
     from nas.study.confirmation import parse_confirmation
 
     asked = Where.of(where)
     place = place_for(device, asked.ray_address, backend=backend, **asked.place())
+    strategy = name_of(strategy)
     from_file = warm_start not in ("presets", "none")
     first_of = "presets" if from_file else warm_start
     named = {"space": space, "trials": trials, "strategy": strategy, "epochs": epochs, "seed": seed}

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from search_spaces.choices import freeze
 from search_spaces.statements import ABSENT, Reduced, Statement, truth
 
@@ -18,6 +20,9 @@ State = tuple[int, ...]
 Step = tuple[Any, State | None]
 """A value, and the statements that it touches afterwards; None where it breaks a rule."""
 Pick = Callable[[str, list[Any]], Any]
+PickMany = Callable[[int, "np.ndarray[Any, Any]", "np.ndarray[Any, Any]"], "np.ndarray[Any, Any]"]
+"""Which choice, the positions of its allowed options (n,), and the points asked for (m,) -> for
+each point an index into these positions (m,)."""
 
 _TRUE, _FALSE, _SILENT = 0, 1, 2
 
@@ -63,6 +68,7 @@ class Solver:
         self._counts: dict[tuple[int, State], int] = {}
         self._alive: dict[tuple[int, State], bool] = {}
         self._open: dict[tuple[int, State], tuple[list[Any], dict[Any, State]]] = {}
+        self._forks: dict[tuple[int, State], tuple[Any, Any, list[State]]] = {}
 
     def _number(self, statement: Reduced) -> int:
         if statement is None:
@@ -195,6 +201,53 @@ class Solver:
                 return None
             point[name], state = value, left
         return point
+
+    def walk_many(self, count: int, pick: PickMany) -> np.ndarray[Any, Any]:
+        """Decide many points at once; return the options they have, by position.
+
+        pick is asked for all points together that have the same future; see `PickMany`.
+        Shape (count, choices), -1 where a choice does not exist; no rows where no point is valid.
+        """
+        rows = np.full((count if self.feasible() else 0, len(self.names)), -1)
+        groups = {self._start: np.arange(len(rows))}
+        for at in range(len(self.names)):
+            reached: dict[State, list[Any]] = {}
+            for state, members in groups.items():
+                allowed, leads, states = self._fork(at, state)
+                if not len(allowed):
+                    reached.setdefault(states[0], []).append(members)
+                    continue
+                chosen = pick(at, allowed, members)
+                rows[members, at] = allowed[chosen]
+                for lead, after in enumerate(states):
+                    part = members[leads[chosen] == lead]
+                    if len(part):
+                        reached.setdefault(after, []).append(part)
+            groups = {state: np.concatenate(parts) for state, parts in reached.items()}
+        return rows
+
+    def _fork(self, at: int, state: State) -> tuple[Any, Any, list[State]]:
+        """Return the positions of the allowed options, what each leads to, and these states.
+
+        No positions and one state where the choice does not exist.
+        """
+        found = self._forks.get((at, state))
+        if found is None:
+            allowed, after = self._ways(at, state)
+            if ABSENT in after:
+                found = np.empty(0, dtype=int), np.empty(0, dtype=int), [after[ABSENT]]
+            else:
+                places = {freeze(o): i for i, o in enumerate(self.options[self.names[at]])}
+                states = list(dict.fromkeys(after.values()))
+                numbers = {left: i for i, left in enumerate(states)}
+                keys = [freeze(value) for value in allowed]
+                found = (
+                    np.array([places[key] for key in keys]),
+                    np.array([numbers[after[key]] for key in keys]),
+                    states,
+                )
+            self._forks[at, state] = found
+        return found
 
     def admits(self, point: Mapping[str, Any]) -> bool:
         """Return whether a point is valid: every choice that exists, at an option, and no other."""

@@ -47,12 +47,12 @@ class SearchSpace:
     """What may vary, loaded from a space file.
 
     name, version: as in the file. source_text: YAML that loads to the same space by itself,
-    with no file beside it. choices: name -> Choice, in dependency order.
+    with no file beside it. choices: name -> Choice, in dependency order. solver: of its points.
     """
 
     def __init__(self, definition: Definition, source_text: str) -> None:
         self._definition = definition
-        self._solver = definition.solver()
+        self.solver = definition.solver()
         self.name = definition.file.name
         self.version = str(definition.file.version)
         self.description = definition.file.description
@@ -105,7 +105,7 @@ class SearchSpace:
 
         Uniformly, but for patterns: of them the period first, then one of that period.
         """
-        return variation.sample(self._definition, self._solver, rng)
+        return variation.sample(self._definition, self.solver, rng)
 
     def from_decider(self, decide: Callable[[str, Choice], Value]) -> Choices:
         """Walk the choices in order, asking `decide` for each one that exists.
@@ -122,7 +122,7 @@ class SearchSpace:
             choice.index(value)
             return choice.nearest(value, allowed)
 
-        point = self._solver.walk(pick)
+        point = self.solver.walk(pick)
         assert point is not None, "a space without points does not load"
         return fresh(point)
 
@@ -136,7 +136,7 @@ class SearchSpace:
         Raises: SpaceError when `choices` is no point of the space.
         """
         self.check(choices)
-        return variation.mutate(self._definition, self._solver, self._design, choices, rng)
+        return variation.mutate(self._definition, self.solver, self._design, choices, rng)
 
     def crossover(self, a: Assigned, b: Assigned, rng: np.random.Generator) -> Choices:
         """Return a point that takes each choice from one of two points, at random.
@@ -147,7 +147,7 @@ class SearchSpace:
         """
         self.check(a)
         self.check(b)
-        return variation.crossover(self._definition, self._solver, a, b, rng)
+        return variation.crossover(self._definition, self.solver, a, b, rng)
 
     def repair(
         self,
@@ -175,7 +175,7 @@ class SearchSpace:
                 return math.inf
             return distance(config, bands, image_size=image_size, convention=convention)
 
-        return variation.into_budget(self._definition, self._solver, miss, choices, rng)
+        return variation.into_budget(self._definition, self.solver, miss, choices, rng)
 
     def changed(self, choices: Assigned, name: str, value: Value) -> Choices | None:
         """Return the point with one choice changed, others moved as far as it makes them.
@@ -205,7 +205,7 @@ class SearchSpace:
 
     def check(self, choices: Assigned) -> None:
         """Raise SpaceError unless `choices` is a point: every active choice, and no other."""
-        if self._solver.admits(choices):
+        if self.solver.admits(choices):
             return
         for name, value in choices.items():
             self._known(name)
@@ -268,7 +268,7 @@ class SearchSpace:
     @cached_property
     def size(self) -> int:
         """How many points there are, exactly."""
-        return self._solver.count()
+        return self.solver.count()
 
     def distributions(self) -> dict[str, Choice]:
         """Return the choices by name, in dependency order."""

@@ -63,7 +63,7 @@ class Wanted:
     strategy: Annotated[
         str,
         typer.Option(
-            help="evolution, tpe, nsga2, random or grid.",
+            help="evolution, tpe, nsga2, random, grid, or module:Class of an Optuna sampler.",
             autocompletion=completing(strategy_names),
         ),
     ] = "evolution"

@@ -10,22 +10,20 @@ from __future__ import annotations
 import hashlib
 import math
 import secrets
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from optuna.distributions import BaseDistribution
 from optuna.study import Study as OptunaStudy
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 import backbones
-from nas.errors import BudgetError
+from nas.errors import BudgetError, StudyError
 from nas.planning.strategies import check_strategy, make_sampler
-from nas.planning.strategies.encoding import ROLE, distributions, encode
+from nas.planning.strategies.encoding import encode
 from nas.planning.strategies.history import History
-from nas.study.outcomes import Outcome
+from nas.planning.telling import SOME_TIME, Teller
 from nas.study.proposals import (
     BASELINE,
     CANDIDATE,
@@ -57,16 +55,10 @@ CIRCLING = 8
 # After so many, there is nothing left to find.
 EXHAUSTED = 200
 
+# Of what a proposal's kind may be called: the database keeps no more.
+LONGEST_KIND = 40
+
 _PENDING, _TRIES, _SEED = "scannas:pending", "scannas:tries", "scannas:seed"
-# An outcome that is a property of the design, told to the strategy as the worst score there is.
-_WORST = frozenset(o.value for o in (Outcome.NAN, Outcome.OOM, Outcome.TIMEOUT))
-_STATES = {"running": TrialState.RUNNING, "waiting": TrialState.RUNNING} | {
-    o.value: TrialState.FAIL for o in Outcome
-}
-_STATES |= {Outcome.COMPLETE.value: TrialState.COMPLETE, Outcome.PRUNED.value: TrialState.PRUNED}
-_STATES |= {state: TrialState.COMPLETE for state in _WORST}
-# Samplers never look at times; Optuna only insists that they exist.
-_SOME_TIME = datetime(2000, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -89,15 +81,14 @@ class Planner:
         ]
         self.history = History(name, directions)
         self.history.memory = dict(memory or {})
-        self.distributions = distributions(settings.space)
+        self._teller = Teller(self.history, settings.space)
         self.pending: set[int] = set()
         self.in_flight: set[str] = set()
         self.candidates: set[str] = set()
         self.replays_in_a_row = 0
-        self._shared: dict[tuple[str, ...], dict[str, BaseDistribution]] = {}
         self._unended: dict[int, str] = {}
-        # What a failure is told as: a score may be negative, and none shall be below it.
-        self._worst = 0.0
+        # What the sampler has attached to the latest wish.
+        self._attached: dict[str, Any] = {}
 
     @property
     def known(self) -> int:
@@ -106,9 +97,10 @@ class Planner:
 
     def learn(self, entries: list[Entry]) -> None:
         """Take over new proposals and those that have moved on, in the order of their index."""
+        known = self.known
+        self._teller.tell(entries)
         for entry in entries:
-            new = entry.index == self.known
-            self.history.put(self._trial(entry))
+            new = entry.index >= known
             if entry.ended:
                 self._unended.pop(entry.index, None)
             else:
@@ -209,7 +201,7 @@ class Planner:
             trial_id=self.known,
             state=TrialState.RUNNING,
             value=None,
-            datetime_start=_SOME_TIME,
+            datetime_start=SOME_TIME,
             datetime_complete=None,
             params={},
             distributions={},
@@ -217,22 +209,28 @@ class Planner:
             system_attrs={},
             intermediate_values={},
         )
-        self.history.draft = draft.system_attrs
-        sampler.before_trial(study, draft)
-        relative = sampler.sample_relative(
-            study, draft, sampler.infer_relative_search_space(study, draft)
-        )
+        self.history.draft = draft
+        try:
+            sampler.before_trial(study, draft)
+            wanted = sampler.infer_relative_search_space(study, draft)
+            relative = sampler.sample_relative(study, draft, wanted)
+        except (ValueError, ImportError) as error:
+            if ":" not in strategy:
+                raise
+            # What Optuna's samplers say of objectives or choices that they cannot handle.
+            raise StudyError(f"strategy {strategy!r} refuses: {error}; use another one") from error
 
         def decide(name: str, choice: Choice) -> Any:
-            value = relative.get(name)
+            value, drawn_from = relative.get(name), self._teller.distributions[name]
             if name not in relative:
-                value = sampler.sample_independent(study, draft, name, self.distributions[name])
-            draft.params[name] = value
-            draft.distributions[name] = self.distributions[name]
+                value = sampler.sample_independent(study, draft, name, drawn_from)
+            draft.params[name], draft.distributions[name] = value, drawn_from
             return choice.decode(value)
 
         choices = space.from_decider(decide)
-        return choices, str(getattr(sampler, "kind", strategy))
+        self.history.draft = None
+        self._attached = draft.system_attrs
+        return choices, str(getattr(sampler, "kind", strategy.rpartition(":")[2]))[:LONGEST_KIND]
 
     def _feasible(self, choices: dict[str, Any], kind: str, tries: int, seed: int) -> NewProposal:
         s = self.settings
@@ -269,7 +267,7 @@ class Planner:
                 f"{cost.params:.4g} parameters, outside of {' and '.join(s.budget.text)}"
             )
         # With the trials that were unfinished then, the proposal can be made again from the rows.
-        attached = {} if kind in ("preset", ENQUEUED) else dict(self.history.draft)
+        attached = {} if kind in ("preset", ENQUEUED) else dict(self._attached)
         attached |= {_PENDING: sorted(self.pending), _TRIES: tries}
         attached |= {_SEED: seed} if tries >= OWN_TRIES else {}
         return NewProposal(
@@ -288,43 +286,6 @@ class Planner:
             choices=choices,
             sampler=attached,
         )
-
-    def _trial(self, entry: Entry) -> FrozenTrial:
-        if entry.stage != SEARCH:
-            # What another stage trained keeps its index, and tells a strategy nothing.
-            entry = replace(entry, state=Outcome.ERROR.value, params={}, sampler={})
-        state = _STATES[entry.state]
-        values: list[float] | None = None
-        if entry.state in _WORST:
-            # Only the first objective is measured; a failure is no worse in the others.
-            values = [self._worst, *(entry.objectives or [0.0] * len(self.history.directions))[1:]]
-        elif state in (TrialState.COMPLETE, TrialState.PRUNED):
-            values = entry.objectives
-            self._worst = min(self._worst, *(values or [0.0])[:1])
-        single = values is not None and len(values) == 1
-        steps = {}
-        if state is TrialState.PRUNED and values and single:
-            steps = {entry.epochs: values[0]}
-        return FrozenTrial(
-            number=entry.index,
-            trial_id=entry.index,
-            state=state,
-            value=None,
-            values=values if state is TrialState.COMPLETE or single else None,
-            datetime_start=_SOME_TIME,
-            datetime_complete=None if state is TrialState.RUNNING else _SOME_TIME,
-            params=entry.params,
-            distributions=self._distributions(tuple(entry.params)),
-            user_attrs={ROLE: entry.role},
-            system_attrs=entry.sampler,
-            intermediate_values=steps,
-        )
-
-    def _distributions(self, names: tuple[str, ...]) -> dict[str, BaseDistribution]:
-        """Return one shared mapping for all trials with the same active choices."""
-        if names not in self._shared:
-            self._shared[names] = {n: self.distributions[n] for n in names}
-        return self._shared[names]
 
 
 def _miss(error: Exception | None, band: Band) -> float:

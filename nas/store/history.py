@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from kernels.errors import nearest
 from nas.errors import StudyError
 from nas.store.tables import NEWEST, Architecture, Epoch, Run, Study
-from nas.study.attempts import ENDED
+from nas.study.attempts import CANARY, ENDED
 from nas.study.outcomes import Outcome
 from nas.study.proposals import CANDIDATE, Entry
 
@@ -60,6 +60,7 @@ def _entries(session: Session, query: Any, **values: int) -> list[Entry]:
             objectives=row.objectives,
             epochs=int((row.metrics or {}).get("epochs", 0)),
             stage=row.stage,
+            canary=(row.metrics or {}).get(CANARY),
         )
         for row in session.execute(query, values)
     ]

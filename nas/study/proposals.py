@@ -58,7 +58,10 @@ class NewProposal:
 
 @dataclass(frozen=True)
 class Entry:
-    """A proposal and what came of it, as far as a strategy may know."""
+    """A proposal and what came of it, as far as a strategy may know.
+
+    canary: of an error or a stall, whether a known design trained in the same place.
+    """
 
     index: int
     role: str
@@ -69,6 +72,7 @@ class Entry:
     objectives: list[float] | None
     epochs: int
     stage: str = SEARCH
+    canary: bool | None = None
 
     @property
     def ended(self) -> bool:

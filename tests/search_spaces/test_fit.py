@@ -180,7 +180,7 @@ def test_repair_finds_every_band_that_has_a_member():
     shifted = space("shifted")
     for seed in range(8):
         start = shifted.sample(rng(seed))
-        for point in list(shifted._solver.points())[::7]:
+        for point in list(shifted.solver.points())[::7]:
             exact = cost(shifted.build(point)).flops
             wanted = [Band("flops", exact, exact)]
             shifted.build(shifted.repair(start, wanted, rng(seed)), wanted)
@@ -191,6 +191,6 @@ def test_repair_keeps_what_fits_and_returns_the_nearest_of_what_does_not():
     assert space("vmamba").repair(space("vmamba").sample(rng(0)), [BAND], rng(0)) == (
         space("vmamba").sample(rng(0))
     )
-    least = min(cost(shifted.build(p)).flops for p in shifted._solver.points())
+    least = min(cost(shifted.build(p)).flops for p in shifted.solver.points())
     nearest = shifted.repair(start, [Band("flops", 1, 2)], rng(0))
     assert cost(shifted.build(nearest)).flops == least

@@ -1,8 +1,9 @@
 """Strategies: what to try next, given what is known. Each is an Optuna sampler.
 
-A strategy is a function from (space, seed) to a sampler, registered by name. A new sampler is
-made for every proposal, seeded by the study's seed and the proposal's index, and sees the whole
-history: what it proposes depends on these alone, so a study continues as if never interrupted.
+A strategy is a function from (space, seed) to a sampler, registered by name; one from elsewhere
+is named module:Class. A new sampler is made for every proposal, seeded by the study's seed and
+the proposal's index, and sees the whole history: what it proposes depends on these alone, so a
+study continues as if never interrupted.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nas.errors import StudyError
+from nas.planning.strategies.outside import find
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -36,6 +38,7 @@ def register(name: str, module: str, function: str) -> None:
 
 
 register("evolution", "nas.planning.strategies.evolution", "EvolutionSampler")
+register("surrogate", "nas.planning.strategies.surrogate", "SurrogateSampler")
 register("tpe", "nas.planning.strategies.borrowed", "tpe")
 register("random", "nas.planning.strategies.uniform", "UniformSampler")
 register("nsga2", "nas.planning.strategies.borrowed", "nsga2")
@@ -49,10 +52,13 @@ def list_strategies() -> list[str]:
 
 def check_strategy(name: str) -> None:
     """Raise StudyError for an unknown name, with the nearest known one."""
-    if name not in _STRATEGIES:
+    if ":" in name:
+        find(name)
+    elif name not in _STRATEGIES:
         near = difflib.get_close_matches(name, _STRATEGIES, 1, 0.4)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise StudyError(f"unknown strategy {name!r}{hint} (known: {', '.join(_STRATEGIES)})")
+        known = f"{', '.join(_STRATEGIES)}, or module:Class of an Optuna sampler"
+        raise StudyError(f"unknown strategy {name!r}{hint} (known: {known})")
 
 
 def make_sampler(name: str, space: SearchSpace, seed: int) -> BaseSampler:
@@ -60,6 +66,8 @@ def make_sampler(name: str, space: SearchSpace, seed: int) -> BaseSampler:
 
     Raises: StudyError for an unknown name.
     """
+    if ":" in name:
+        return find(name)(space, seed)
     check_strategy(name)
     module, function = _STRATEGIES[name]
     maker: Maker = getattr(importlib.import_module(module), function)

@@ -6,7 +6,8 @@ the budget afterwards, so that a child is compared with its parents at equal cos
 
 Source: aging evolution, Real et al., arXiv 1802.01548, section 3.1. Differs: crossover beside
 mutation; the population grows with the history, because a search here may be a dozen trials or
-ten thousand; published designs are its first members.
+ten thousand; published designs are its first members; several objectives are weighted anew for
+every child.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from nas.planning.strategies.encoding import decode, trained
 from nas.planning.strategies.uniform import WholePointSampler
+from nas.planning.strategies.utility import utilities
 
 if TYPE_CHECKING:
+    import numpy as np
     from optuna.study import Study
     from optuna.trial import FrozenTrial
 
@@ -47,10 +49,11 @@ class EvolutionSampler(WholePointSampler):
         size = math.ceil(POPULATION_SHARE * len(done))
         size = min(max(size, SMALLEST_POPULATION), LARGEST_POPULATION)
         population = done[-size:]
-        parent = self._winner(study, population)
+        fitness = utilities(study, population, self.rng)
+        parent = self._winner(population, fitness)
         if self.rng.random() < CROSSOVER_RATE:
             self.kind = "crossover"
-            other = self._winner(study, population)
+            other = self._winner(population, fitness)
             child = self.space.crossover(parent, other, self.rng)
             if child not in (parent, other):
                 return child
@@ -60,10 +63,11 @@ class EvolutionSampler(WholePointSampler):
             child = self.space.mutate(child, self.rng)
         return child
 
-    def _winner(self, study: Study, population: list[FrozenTrial]) -> dict[str, Any]:
+    def _winner(
+        self, population: list[FrozenTrial], fitness: np.ndarray[Any, Any]
+    ) -> dict[str, Any]:
         """Return the best of a random few."""
         size = max(2, round(TOURNAMENT_SHARE * len(population)))
         drawn = self.rng.choice(len(population), size=min(size, len(population)), replace=False)
-        sign = 1 if study.directions[0] == StudyDirection.MAXIMIZE else -1
-        best = max((population[i] for i in sorted(drawn)), key=lambda t: sign * t.values[0])
-        return decode(self.space, best.params)
+        best = max(sorted(drawn), key=lambda i: fitness[i])
+        return decode(self.space, population[best].params)

@@ -19,14 +19,17 @@ _STUDY_ID = 0
 
 
 class History(BaseStorage):
-    """Trials by proposal index. Ids are indices; the next index is the trial being made up."""
+    """Trials by proposal index. Ids are indices; the next index is the trial being made up.
+
+    draft: that trial, which stands among the others while it is being made up, as in any storage.
+    """
 
     def __init__(self, name: str, directions: Sequence[StudyDirection]) -> None:
         self.name = name
         self.directions = list(directions)
         self.trials: list[FrozenTrial] = []
         self.memory: dict[str, Any] = {}
-        self.draft: dict[str, Any] = {}
+        self.draft: FrozenTrial | None = None
 
     def put(self, trial: FrozenTrial) -> None:
         """Add the next trial, or replace one that has changed."""
@@ -44,13 +47,13 @@ class History(BaseStorage):
         states: Container[TrialState] | None = None,
     ) -> list[FrozenTrial]:
         """Return the trials by index; never copies of them, which nobody changes."""
-        if states is None:
-            return list(self.trials)
-        return [t for t in self.trials if t.state in states]
+        trials = self.trials if self.draft is None else [*self.trials, self.draft]
+        return [t for t in trials if states is None or t.state in states]
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """Return one trial."""
-        return self.trials[trial_id]
+        drafted = self.draft is not None and trial_id == self.draft.number
+        return self.draft if drafted and self.draft is not None else self.trials[trial_id]
 
     def get_study_directions(self, study_id: int) -> list[StudyDirection]:
         """Return the directions of the objectives."""
@@ -80,9 +83,9 @@ class History(BaseStorage):
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Attach something to the trial that is being made up."""
-        if trial_id != len(self.trials):
+        if self.draft is None or trial_id != self.draft.number:
             _closed()
-        self.draft[key] = value
+        self.draft.system_attrs[key] = value
 
     # --- what nobody does ---
 
