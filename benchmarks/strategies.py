@@ -14,7 +14,7 @@ have ended; of two objectives, accuracy and parameters, it is the share of the t
 hypervolume that the designs of the chosen front lack.
 
 Each run is a line of benchmarks/results/strategies_runs.jsonl and is not repeated; --markdown
-prints the tables of what is there and draws benchmarks/results/strategies.png.
+prints the tables of what is there and draws docs/images/strategies.png.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from nas.planning.strategies import list_strategies  # noqa: E402
 from nas.study.proposals import CANDIDATE, REPLAY, Entry, NewProposal  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "strategies_runs.jsonl"
-PICTURE = RESULTS.with_name("strategies.png")
+PICTURE = ROOT / "docs" / "images" / "strategies.png"
 PEERS = tuple(f"optuna.samplers:{name}" for name in ("TPESampler", "NSGAIISampler", "GPSampler"))
 CHECKPOINTS = (*range(5, 100, 5), *range(100, 201, 10))
 

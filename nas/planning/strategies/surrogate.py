@@ -24,7 +24,7 @@ from scipy.stats import norm, rankdata
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF
 
-from nas.planning.strategies.encoding import decode, trained
+from nas.planning.strategies.encoding import decode, encode, trained
 from nas.planning.strategies.features import Features
 from nas.planning.strategies.uniform import WholePointSampler
 from nas.planning.strategies.utility import utilities
@@ -64,33 +64,33 @@ class SurrogateSampler(WholePointSampler):
         self.kind = "model"
         rows, features = _of(self.space)
         fitness = utilities(study, done, self.rng)
-        pool = self._pool(rows, self._rows(done)[np.argsort(-fitness)[:PARENTS]], known)
-        if not len(pool):
-            return self.space.sample(self.rng)
         kept = _fitted_to(fitness)
-        ranks = norm.ppf((rankdata(fitness[kept]) - 0.5) / len(kept))
+        fitted_to = self._rows([done[i] for i in kept])
+        model = Model(features(fitted_to), norm.ppf((rankdata(fitness[kept]) - 0.5) / len(kept)))
         running = [t for t in known if t.state is TrialState.RUNNING]
-        model = Model(features(self._rows(done)[kept]), ranks)
         if running:
             model.believe(features(self._rows(running)))
-        return rows.point(pool[int(np.argmax(model.improvement(features(pool))))])
+        pool = self._pool(fitted_to[np.argsort(-fitness[kept], kind="stable")[:PARENTS]])
+        tried = {frozenset(t.params.items()) for t in known}
+        for at in np.argsort(-model.improvement(features(pool)), kind="stable"):
+            point = rows.point(pool[at])
+            if frozenset(encode(self.space, point).items()) not in tried:
+                return point
+        return self.space.sample(self.rng)
 
     def _rows(self, trials: Sequence[FrozenTrial]) -> Matrix:
         rows = _of(self.space)[0]
         return np.array([rows.row(decode(self.space, t.params)) for t in trials])
 
-    def _pool(self, rows: Rows, parents: Matrix, known: Sequence[FrozenTrial]) -> Matrix:
-        """Return designs that have not been tried, drawn anywhere and near the best ones."""
+    def _pool(self, parents: Matrix) -> Matrix:
+        """Return designs drawn anywhere and near the best ones."""
+        rows = _of(self.space)[0]
         near = parents[self.rng.integers(len(parents), size=NEAR)]
         changes = self.rng.geometric(1 - FURTHER_CHANGE_RATE, size=(NEAR, 1))
         # As many choices as are to change, at random, are left to be drawn.
-        order = self.rng.random(near.shape).argsort(axis=1)
+        order = self.rng.random(near.shape).argsort(axis=1).argsort(axis=1)
         near = np.where(order < changes, -1, near)
-        pool = np.unique(
-            np.vstack([rows.sample(DRAWN, self.rng), rows.like(near, self.rng)]), axis=0
-        )
-        tried = {row.tobytes() for row in self._rows(known)}
-        return pool[[row.tobytes() not in tried for row in pool]]
+        return np.vstack([rows.sample(DRAWN, self.rng), rows.like(near, self.rng)])
 
 
 @lru_cache(maxsize=4)
@@ -117,7 +117,7 @@ class Model:
         best = -np.inf
         for scale, noise in product(SCALES, NOISES):
             fitted = _regression(scale, noise).fit(x, y)
-            variance = float(y @ fitted.alpha_) / len(y)
+            variance = max(float(y @ fitted.alpha_) / len(y), LEAST_SPREAD)
             likely = -0.5 * len(y) * np.log(variance) - np.log(np.diag(fitted.L_)).sum()
             if likely > best:
                 best, self._fitted, self.variance = likely, fitted, variance
