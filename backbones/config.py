@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -217,17 +218,21 @@ class BackboneConfig(Model):
         token, stages = self.class_token != "none", []
         for stage, placed in zip(self.stages, resolve_blocks(self)):
             blocks = ",".join([_text(b.block, b.width, b.shift, token) for b in placed])
-            down = None if stage.downsample is None else stage.downsample.canonical()
-            stages.append(
-                f'{{"blocks":[{blocks}],"downsample":{_compact(down)},"width":{stage.width}}}'
-            )
-        parts = {key: _compact(value) for key, value in self._around().items()}
-        parts["stages"] = f"[{','.join(stages)}]"
-        text = ",".join(f'"{key}":{parts[key]}' for key in sorted(parts))
-        return hashlib.sha256(f"{{{text}}}".encode()).hexdigest()
+            down = _downsample_text(stage.downsample)
+            stages.append(f'{{"blocks":[{blocks}],"downsample":{down},"width":{stage.width}}}')
+        # Encoded at once: each call of the encoder takes as long as a block's text does.
+        before, after = _compact({**self._around(), "stages": []}).split('"stages":[]')
+        text = f'{before}"stages":[{",".join(stages)}]{after}'
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 _compact = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+
+@cache
+def _downsample_text(downsample: Any) -> str:
+    """Return a downsampling's canonical form as JSON."""
+    return _compact(None if downsample is None else downsample.canonical())
 
 
 _texts: dict[tuple[Any, ...], tuple[BlockConfig, str]] = {}

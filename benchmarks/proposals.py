@@ -27,11 +27,14 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from search_spaces import Band, SearchSpace, UnreachableError  # noqa: E402
+from search_spaces import Band, SearchSpace, SpaceError  # noqa: E402
 from search_spaces.costs import WidthCosts  # noqa: E402
+from search_spaces.rows import Rows  # noqa: E402
 
 OPERATIONS = Band("flops", 0.95 * 4.5e9, 4.5e9)
 PARAMETERS = Band("params", 0.8 * 30e6, 30e6)
+AT_ONCE = 1000
+"""Points drawn together, as strategies that compare many do (`search_spaces.rows`)."""
 REPAIRED_SHARE = 20
 """Of a space without fit, a design in so many is made: each takes a search."""
 
@@ -41,16 +44,18 @@ def rate(
 ) -> tuple[float, float]:
     """Return distinct designs per second of processor time, and the share of draws that fitted."""
     seen: set[str] = set()
-    draws = 0
+    rows, drawn, draws = Rows(space), [], 0
     began = time.process_time()
     while len(seen) < designs:
+        if not drawn:
+            drawn = [rows.point(row) for row in rows.sample(min(designs, AT_ONCE), rng)]
+        point = drawn.pop()
         draws += 1
-        point = space.sample(rng)
-        if not space.fits_widths:
-            point = space.repair(point, bands, rng)
         try:
+            if not space.fits_widths:
+                point = space.repair(point, bands, rng)
             config = space.build(point, bands)
-        except UnreachableError:
+        except SpaceError:
             continue
         params, flops = WidthCosts(config, 224, "fvcore")([s.width for s in config.stages])
         spent = {"params": params, "flops": flops}

@@ -263,7 +263,7 @@ def search(
     evaluate: str | Callable[..., Any] | None = None,
     recipe: str | Path | Recipe | None = None,
     epochs: int | None = None,
-    strategy: str | Callable[..., Any] = "evolution",
+    strategy: str | Callable[..., Any] | None = None,
     objective: str = "top1",
     warm_start: str = "presets",
     pruner: str = "none",
@@ -293,7 +293,7 @@ def search(
 
     asked = Where.of(where)
     place = place_for(device, asked.ray_address, backend=backend, **asked.place())
-    strategy = name_of(strategy)
+    strategy = None if strategy is None else name_of(strategy)
     from_file = warm_start not in ("presets", "none")
     first_of = "presets" if from_file else warm_start
     named = {"space": space, "trials": trials, "strategy": strategy, "epochs": epochs, "seed": seed}

@@ -61,12 +61,13 @@ class Wanted:
         ),
     ] = None
     strategy: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="evolution, tpe, nsga2, random, grid, or module:Class of an Optuna sampler.",
+            help="surrogate, evolution, tpe, nsga2, random, grid, or module:Class of an Optuna "
+            "sampler: surrogate, or that of an existing study.",
             autocompletion=completing(strategy_names),
         ),
-    ] = "evolution"
+    ] = None
     data: Annotated[
         str | None, typer.Option(help="scenes, digits, relations, photographs or folder:PATH.")
     ] = None

@@ -25,7 +25,7 @@ def search_settings(
     space: str | Path | Mapping[str, Any],
     budget: Budget,
     trials: int | None = None,
-    strategy: str = "evolution",
+    strategy: str | None = None,
     data: str | None = None,
     recipe: Path | Recipe | None = None,
     epochs: int | None = None,
@@ -42,7 +42,9 @@ def search_settings(
     best device by default. fields: of the settings, as they are.
     Raises: SpaceError, DataError, KernelError or StudyError for the first thing that is wrong.
     """
-    check_strategy(strategy)
+    if strategy is not None:
+        check_strategy(strategy)
+        fields["strategy"] = strategy
     place = place or this_machine()
     loaded, source = _space(space)
     size = fields.get("image_size", USUAL_SIDE)
@@ -54,7 +56,6 @@ def search_settings(
         space=loaded,
         budget=budget,
         recipe=asked,
-        strategy=strategy,
         space_source=source,
         **fields,
     )

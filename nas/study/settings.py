@@ -22,11 +22,15 @@ from nas.study.recipe import Recipe
 from search_spaces import SearchSpace
 
 DEFAULT_TRIALS = 12
+# The best of those in the table of docs/strategies.md.
+DEFAULT_STRATEGY = "surrogate"
 # Objective -> whether more is better. The first objective is what training measures.
 OBJECTIVES = {"top1": True, "flops": False, "params": False}
 _SEED_BITS = 31
 # What has a column of its own beside the stored settings.
 _COLUMNS = {"space", "trials", "seed"}
+# What a study keeps unless another one is asked for: the defaults were others once.
+_KEPT = {"seeds", "strategy"}
 _NOT_COMPARED = {"space", "recipe", "trials", "space_source"}
 
 
@@ -49,7 +53,7 @@ class Settings(BaseModel):
     recipe: Recipe
     trials: NonNegativeInt = DEFAULT_TRIALS
     seed: Annotated[int, Field(ge=0)] = 0
-    strategy: str = "evolution"
+    strategy: str = DEFAULT_STRATEGY
     objectives: tuple[str, ...] = ("top1",)
     image_size: PixelSize = 224
     warm_start: Literal["presets", "none"] = "presets"
@@ -95,8 +99,8 @@ class Settings(BaseModel):
                 if mine[key] != theirs[key] and key not in ("data_dir", "download"):
                     return f"recipe {key} is {mine[key]}, you ask for {theirs[key]}"
         for key in type(self).model_fields:
-            if key in _NOT_COMPARED or (key == "seeds" and key not in other.model_fields_set):
-                continue  # seeds: a study keeps its scheme unless another one is asked for
+            if key in _NOT_COMPARED or (key in _KEPT and key not in other.model_fields_set):
+                continue
             if getattr(self, key) != getattr(other, key):
                 shown = [_shown(getattr(made, key)) for made in (self, other)]
                 return f"{key.replace('_', ' ')} is {shown[0]}, you ask for {shown[1]}"

@@ -37,8 +37,8 @@ def register(name: str, module: str, function: str) -> None:
     _STRATEGIES[name] = (module, function)
 
 
-register("evolution", "nas.planning.strategies.evolution", "EvolutionSampler")
 register("surrogate", "nas.planning.strategies.surrogate", "SurrogateSampler")
+register("evolution", "nas.planning.strategies.evolution", "EvolutionSampler")
 register("tpe", "nas.planning.strategies.borrowed", "tpe")
 register("random", "nas.planning.strategies.uniform", "UniformSampler")
 register("nsga2", "nas.planning.strategies.borrowed", "nsga2")

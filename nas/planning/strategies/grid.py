@@ -33,7 +33,7 @@ class GridSampler(WholePointSampler):
         if space.size > LARGEST_GRID:
             raise StudyError(
                 f"strategy 'grid' on space {space.name!r}: {space.size:,} points, at most "
-                f"{LARGEST_GRID:,} make a grid; use evolution or random"
+                f"{LARGEST_GRID:,} make a grid; use surrogate or random"
             )
 
     def point(self, study: Study) -> dict[str, Any]:

@@ -43,7 +43,7 @@ from nas.study.attempts import LeaseLost
 from nas.study.outcomes import NanLoss, Outcome
 from nas.study.place import Place
 from nas.study.proposals import NewProposal
-from nas.study.settings import Settings
+from nas.study.settings import DEFAULT_STRATEGY, Settings
 from search_spaces import SearchSpace, SpaceError
 
 
@@ -160,7 +160,16 @@ def test_finished_study_has_nothing_to_do(sqlite_url):
     study.close()
 
 
-@pytest.mark.parametrize("strategy", ["evolution", "tpe", "nsga2", "random", "grid"])
+def test_study_keeps_its_strategy_where_no_other_is_asked_for():
+    """The default was another one once: such a study goes on."""
+    stored, asked = settings(strategy="evolution"), settings()
+    chosen = {name: getattr(asked, name) for name in asked.model_fields_set - {"strategy"}}
+    assert stored.difference(Settings.of(**chosen)) is None
+    assert Settings.of(**chosen).strategy == DEFAULT_STRATEGY == "surrogate"
+    assert stored.difference(Settings.of(**chosen, strategy="surrogate")) is not None
+
+
+@pytest.mark.parametrize("strategy", ["evolution", "tpe", "nsga2", "random", "grid", "surrogate"])
 def test_interrupted_study_ends_like_the_uninterrupted_one(tmp_path, strategy):
     """R11: resume goes on exactly as the first driver would have."""
     whole = new_study(f"sqlite:///{tmp_path}/a.db", settings(trials=14, strategy=strategy))
