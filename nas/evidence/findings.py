@@ -322,13 +322,14 @@ class Analysis(_Finding):
 
 
 def analysis_sentences(a: Analysis) -> list[str]:
-    """Say which choices count, strongest evidence first."""
+    """Say which choices count, strongest evidence first, and which are not seen."""
     lines = []
     for f in sorted(a.factors, key=lambda f: f.p_holm):
+        if f.p_holm >= 0.05:
+            continue
         strongest = max(f.levels, key=lambda e: abs(e.estimate))
-        seen = "counts" if f.p_holm < 0.05 else "not seen"
         lines.append(
-            f"{f.factor}: {seen} (p {f.p_holm:.3f} after Holm); {strongest.level} against "
+            f"{f.factor}: counts (p {f.p_holm:.3f} after Holm); {strongest.level} against "
             f"{f.reference} {difference(strongest.estimate, a.unit)} (95 % "
             f"{difference(strongest.low, a.unit, bare=True)} to "
             f"{difference(strongest.high, a.unit, bare=True)})"
@@ -338,6 +339,8 @@ def analysis_sentences(a: Analysis) -> list[str]:
         for i in a.interactions
         if i.p_holm < 0.05
     ]
+    if unseen := [f.factor for f in a.factors if f.p_holm >= 0.05]:
+        lines.append(f"not seen (p 0.05 or more after Holm): {', '.join(unseen)}")
     said = f"the choices explain {100 * a.explained:.0f} % of the scores' variance one by one"
     if a.noise is not None and a.unexplained is not None:
         said += (

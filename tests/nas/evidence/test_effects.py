@@ -34,7 +34,9 @@ def test_planted_effect_is_recovered_and_others_are_not_seen():
     effects = {mixer.reference: 0.0} | {e.level: e.estimate for e in mixer.levels}
     assert effects["conv"] - effects["ssm"] == pytest.approx(0.1, abs=0.015)
     assert by["mixer"].importance > 0.5 > by["shift"].importance
-    assert analysis_sentences(found)[0].startswith("mixer: counts (p 0.000 after Holm)")
+    counts, unseen, _ = analysis_sentences(found)
+    assert counts.startswith("mixer: counts (p 0.000 after Holm)")
+    assert unseen == "not seen (p 0.05 or more after Holm): order, shift"
     assert Analysis.model_validate_json(found.model_dump_json(by_alias=True)) == found
 
 
