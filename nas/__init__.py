@@ -16,15 +16,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nas.api import Study, search
     from nas.full_training.request import evaluate, train
+    from nas.questions import ablate, analyze, fidelity
 
 _HOME = {
     "Study": "nas.api",
     "search": "nas.api",
+    "ablate": "nas.questions",
+    "analyze": "nas.questions",
+    "fidelity": "nas.questions",
     "evaluate": "nas.full_training.request",
     "train": "nas.full_training.request",
 }
 
-__all__ = ["Study", "evaluate", "search", "train"]
+__all__ = ["Study", "ablate", "analyze", "evaluate", "fidelity", "search", "train"]
 
 
 def __getattr__(name: str) -> Any:

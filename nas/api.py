@@ -249,7 +249,7 @@ class Study:
         except BaseException:
             opened.close()
             raise
-        return _run(opened, self.storage, executor, plain, trials)
+        return run_opened(opened, self.storage, executor, plain, trials)
 
 
 def search(
@@ -312,7 +312,7 @@ def search(
     first = wishes([warm_start] if from_file else [], settings)
     opened = start(study, storage, settings, place, confirmation=confirmation)
     enqueue(opened, first)
-    return _run(opened, storage, executor, plain)
+    return run_opened(opened, storage, executor, plain)
 
 
 def _settings(
@@ -339,7 +339,7 @@ def _settings(
     )
 
 
-def _run(
+def run_opened(
     opened: OpenStudy, storage: str, executor: Executor, plain: bool, trials: int | None = None
 ) -> Study:
     """Run an open study to its end, showing how it goes; close it."""

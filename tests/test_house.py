@@ -22,6 +22,7 @@ LAYERS = (
     {"nas.export", "nas.full_training"},
     {"nas.report"},
     {"nas.api"},
+    {"nas.questions"},
     {"nas.commands"},
 )
 

@@ -28,6 +28,11 @@ LAST_TRIAL = 5  # four published designs and two candidates
 NIGHT = "search --space quadtree --budget 4.5GFLOPs --study night".split()
 # A study for `db` to rename and delete, and the words that stand for it.
 SPARE = "search --space mambaout --budget 4.5GFLOPs --study spare --warm-start none".split()
+# One that has candidates enough to be asked about.
+MANY = (
+    "search --space mambaout --budget 4.5GFLOPs --study many --warm-start none --trials 8 "
+    "--recipe tiny.yaml --confirm none"
+).split()
 PLACEHOLDERS = {"STUDY": "spare", "NAME": "renamed"}
 # Options -> what takes their place; None leaves them out.
 OF_SEARCH = {"--trials": "2", "--workers": None, "--gpus-per-trial": None, "--ray-address": None}
@@ -59,8 +64,15 @@ def reduced(arguments):
     if made[0] == "db":
         made = [PLACEHOLDERS.get(word, word) for word in made]
         made = ["db", "delete", "renamed", "--yes"] if made[1] == "delete" else made
-    if made[0] == "train":
-        made += ["--epochs", "1", "--image-size", "32"]
+    if made[0] == "ablate":
+        made += ["--seeds", "2" if "--table" in made else "3", "--no-controls", "--recipe"]
+        made += ["tiny.yaml"] if "relations" not in made else ["tiny_dense.yaml"]
+        made += [] if {"--levels", "--table"} & set(made) else ["--levels", "cross;raster"]
+    if made[0] in ("fidelity", "analyze"):
+        made[1] = "many"
+    if made[0] == "fidelity":
+        option(made, "--designs", "5")
+        option(made, "--times", "2")
     if made[0] == "evaluate":
         option(made, "--sizes", "32")
     if made[0] == "resume":
@@ -94,8 +106,6 @@ def folder(tmp_path_factory):
     (place / "my_space.yaml").write_text(space.text)
     own = next(b for b in blocks(ROOT / "docs" / "train.md") if b.language == "yaml")
     (place / "own.yaml").write_text(own.text)
-    own = next(b for b in blocks(ROOT / "docs" / "train.md") if b.language == "yaml")
-    (place / "own.yaml").write_text(own.text)
     for number in range(256):
         image = place / "data" / "flowers" / ("rose", "tulip")[number % 2] / f"{number}.png"
         image.parent.mkdir(parents=True, exist_ok=True)
@@ -120,9 +130,10 @@ def type_in(folder, done, monkeypatch, capsys):
             return 0, "", ""
         if arguments[0] == "dashboard":
             return dashboard(arguments)
-        for word in (
-            arguments if arguments[0] != "export" else ()
-        ):  # a file that an earlier search would have exported
+        if "many" in arguments and arguments != MANY:
+            call(MANY)
+        # Files that an earlier search would have exported.
+        for word in arguments if arguments[0] != "export" else ():
             if word.startswith("runs/exports/") and not (folder / word).exists():
                 call(exported(word))
         sys.argv[1:] = arguments

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from nas.driver.running import Executor
     from nas.driver.studies import Study
     from nas.study.comparison import Asked
-    from nas.study.place import Place
-    from nas.study.settings import Settings
 
 app = typer.Typer()
 
@@ -87,37 +85,10 @@ class Question:
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto"
     seed: Annotated[int, typer.Option(min=0)] = 0
 
-    def ask(self, arch: str | None, place: Place) -> tuple[str, Settings, Asked]:
-        """Return a study's name, its settings, and what is asked of it."""
-        from nas.driver.ablating import ablation_of, question, table_of
-
-        if (self.table is None) == (self.choice is None):
-            raise typer.BadParameter("give --choice (with ARCH or --space), or --table")
-        if self.table is not None:
-            if arch is not None or self.space is not None:
-                raise typer.BadParameter("--table brings its own designs; leave out ARCH, --space")
-            settings, _ = question(table=self.table, place=place, **self._training())
-            return f"ablate-{self.table}", settings, table_of(settings, self.seeds or 5)
-        assert self.choice is not None
-        settings, point = question(
-            arch=arch, space=self.space, choice=self.choice, place=place, **self._training()
-        )
-        subject = arch or f"the base of {settings.space.name}"
-        asked = ablation_of(
-            settings,
-            point,
-            self.choice,
-            subject=subject,
-            margin=0.02 if self.margin is None else self.margin,
-            seeds=self.seeds or 12,
-            only=None if self.levels is None else [v.strip() for v in self.levels.split(";")],
-            controls=self.controls,
-        )
-        return f"ablate-{settings.space.name}-{self.choice}", settings, asked
-
-    def _training(self) -> dict[str, Any]:
-        names = ("data", "epochs", "budget", "image_size", "seed", "recipe")
-        return {name: getattr(self, name) for name in names}
+    def named(self) -> dict[str, Any]:
+        """Return the keywords of `nas.questions.ask_ablation`."""
+        levels = None if self.levels is None else [v.strip() for v in self.levels.split(";")]
+        return vars(self) | {"levels": levels}
 
 
 @app.command(rich_help_panel=STUDY_ROOM)
@@ -138,15 +109,11 @@ def ablate(
     storage: StorageOption = DEFAULT_STORAGE,
 ) -> None:
     """Say whether one choice matters here, at equal FLOPs; stops when the answer is clear."""
-    from nas.driver.studies import start
-    from nas.executors.choice import place_for
+    from nas.questions import ask_ablation
 
     where = where_of(machines)
-    address, stated = where.ray_address, where.place()
-    place = place_for(question.device, address, backend=question.backend, **stated)
-    name, settings, asked = question.ask(arch, place)
-    executor = where.choose(settings, place.device)
-    opened = start(study or name, storage, settings, place)
+    given = question.named() | {"study": study, "storage": storage}
+    opened, asked, executor = ask_ablation(arch, where, **given)
     run_and_show(opened, asked, storage, executor, plain=machines.plain)
 
 
@@ -201,26 +168,10 @@ def fidelity(
     storage: StorageOption = DEFAULT_STORAGE,
 ) -> None:
     """Train a sample of candidates longer: does the proxy rank as longer trainings do?"""
-    from nas.driver.sampling import TIMES, fidelity_of
-    from nas.driver.studies import open_study
-    from nas.study.place import Place
-    from nas.study.recipe import Recipe
+    from nas.questions import ask_fidelity
 
-    where = where_of(machines)
-    opened = open_study(study, storage, place=Place.of(**where.place()), check_data=True)
-    try:
-        executor = where.choose(opened.settings, opened.place.device)
-        asked = fidelity_of(
-            opened.store,
-            opened.id,
-            opened.settings.recipe,
-            designs=designs,
-            times=times or TIMES,
-            longer=None if recipe is None else Recipe.load(recipe),
-        )
-    except BaseException:
-        opened.close()
-        raise
+    given: dict[str, Any] = {"designs": designs, "times": times, "recipe": recipe}
+    opened, asked, executor = ask_fidelity(study, where_of(machines), storage=storage, **given)
     run_and_show(opened, asked, storage, executor, plain=machines.plain)
 
 

@@ -94,6 +94,10 @@ def train(
             autocompletion=completing(_recipe_names),
         ),
     ] = "fast",
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Begin with a file's weights, own or released.", show_default=False),
+    ] = None,
     changes: Changes,
     means: Means,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -118,6 +122,7 @@ def train(
     options = vars(means) | {"workers": labeled.loaders}
     how = How(save_every_s=options.pop("save_every"), **options)
     asked = labeled.named() | {"recipe": recipe, "changes": vars(changes), "how": how}
+    asked |= {"weights": weights}
     quiet = json or not leads()
     try:
         with Shown(plain or quiet) as shown:

@@ -25,6 +25,7 @@ def train(
     *,
     recipe: str | Path | TrainingRecipe = "fast",
     changes: Mapping[str, Any] | None = None,
+    weights: str | Path | None = None,
     task: str | None = None,
     data_dir: str | None = None,
     download: bool = False,
@@ -37,8 +38,9 @@ def train(
     """Train an architecture in full, or go on where the folder's training was interrupted.
 
     arch: a preset, a config file or timm:NAME. recipe: a shipped name, a file or a recipe; changes:
-    of its fields. task: classify or dense; by default what the data has labels for. out: the
-    folder, runs/train/ARCH-DATA by default. how: what the machine does differently.
+    of its fields. weights: a file to begin with, own or released. task: classify or dense; by
+    default what the data has labels for. out: the folder, runs/train/ARCH-DATA by default. how:
+    what the machine does differently.
     Raises: as `nas.full_training.run.train`; TrainingError, ConfigError or DataError for a name.
     """
     asked = recipe if isinstance(recipe, TrainingRecipe) else load_recipe(recipe)
@@ -46,7 +48,8 @@ def train(
     network = find_network(str(arch))
     named = _data(data, task, data_dir, download, val_share=asked.val_share)
     side = asked.image_size or network.image_size
-    subject = Subject(network, named, side, asked.token, asked.label_smoothing)
+    first = None if weights is None else Path(weights)
+    subject = Subject(network, named, side, asked.token, asked.label_smoothing, first)
     folder = out or Path("runs") / "train" / f"{network.name}-{_as_name(data)}"
     options: dict[str, Any] = {"how": how or How(), "seed": seed, "report": report}
     with team(device) as own:

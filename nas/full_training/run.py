@@ -26,6 +26,7 @@ from nas.full_training.samples import Samples
 from nas.full_training.scores import Score
 from nas.full_training.subject import Subject
 from nas.full_training.training import How, Training
+from nas.full_training.weights import digest
 from nas.training import checkpoints
 from nas.training.determinism import reproducible
 
@@ -251,6 +252,7 @@ def _key(
         "architecture": subject.network.identity,
         "data": data,
         "image_size": subject.side,
+        "weights": None if subject.weights is None else digest(subject.weights),
         "seed": seed,
         "processes": team.world,
         "device": torch.device(team.device).type,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -18,13 +19,17 @@ from nas.training.tasks.dense import Dense
 
 @dataclass(frozen=True)
 class Subject:
-    """A network on a data set. side: of images, in pixels. token: pixels that share a label."""
+    """A network on a data set. side: of images, in pixels. token: pixels that share a label.
+
+    weights: a file that a training begins with; drawn anew without.
+    """
 
     network: Network
     data: Data
     side: int
     token: int = 4
     label_smoothing: float = 0.0
+    weights: Path | None = None
 
     def __post_init__(self) -> None:
         if self.dense and self.side % self.token:

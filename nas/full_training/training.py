@@ -24,6 +24,7 @@ from nas.full_training.processes import Team
 from nas.full_training.recipe import TrainingRecipe
 from nas.full_training.samples import Samples
 from nas.full_training.subject import Subject
+from nas.full_training.weights import begin_from
 from nas.study.outcomes import NanLoss
 from nas.training.tasks.base import Batch
 
@@ -74,6 +75,8 @@ class Training:
         self.layout = torch.channels_last if how.channels_last else torch.contiguous_format
         seed_everything(seed, "weights")
         model = subject.build(samples, drop_path=recipe.drop_path, drop_rate=recipe.drop_rate)
+        if subject.weights is not None:
+            begin_from(model, subject.weights, subject.network, subject.side)
         if how.grad_checkpointing:
             _save_memory(model, subject.network.name)
         self.model = model.to(self.device).to(memory_format=self.layout)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,13 @@ from backbones.checkpoints import (
     shapes_of,
     unwrap,
 )
+from backbones.official import official_names
 from nas.errors import TrainingError
+from nas.full_training.networks import Network
+from nas.training.readout import TaskNet
+
+_CLASSIFIER = "head.fc.weight"
+_INNER = "backbone."  # of a network that answers for tokens
 
 
 def stated(path: Path) -> dict[str, Any]:
@@ -51,7 +59,65 @@ def load_weights(model: nn.Module, path: Path, name: str) -> None:
     Raises: ConfigError or TrainingError that lists every key that is missing, left over or of
         another shape.
     """
-    content = read_checkpoint(path)
+    _load(model, read_checkpoint(path), path, name)
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 (hex) of a file; TrainingError where there is none."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise TrainingError(
+            f"cannot read {str(path)!r}: {error.strerror}; check --weights"
+        ) from None
+
+
+def begin_from(model: nn.Module, path: Path, network: Network, side: int) -> list[str]:
+    """Begin a training with a file's weights; return the keys that begin afresh.
+
+    A classifier of as many classes is taken too; positions are resized to images of `side`. The
+    file may answer for images or for tokens, whatever the model does.
+    Raises: as `load_weights`; TrainingError for timm's models that answer for tokens.
+    """
+    facts, content = stated(path), read_checkpoint(path)
+    dense = facts.get("task") == "dense"
+    target = model.backbone if isinstance(model, TaskNet) else model
+    if network.config is None and not hasattr(target, "get_classifier"):
+        raise TrainingError(
+            f"{network.name} answers for tokens with timm's feature maps, which no file's weights "
+            "fit; leave out --weights"
+        )
+    if dense:
+        content = {k.removeprefix(_INNER): v for k, v in content.items() if k.startswith(_INNER)}
+    native = facts.get("image_size", network.image_size)
+    classes = 0 if dense else _classes(network, unwrap(content))
+    donor: Any = network.make(classes, native, None, 0.0)
+    _load(donor, content, path, network.name)
+    if hasattr(donor, "set_input_size"):
+        donor.set_input_size(img_size=side)
+    wanted = target.state_dict()
+    found = {k: v for k, v in donor.state_dict().items() if k in wanted}
+    found = {k: v for k, v in found.items() if v.shape == wanted[k].shape}
+    target.load_state_dict(found, strict=False)
+    return sorted(set(wanted) - set(found))
+
+
+def _classes(network: Network, weights: Mapping[str, Any]) -> int:
+    """Return how many classes the classifier in a file tells apart."""
+    keys, usual = [_CLASSIFIER], 0
+    if network.config is None:
+        import timm
+
+        named = getattr(timm.get_pretrained_cfg(network.name), "classifier", None) or ()
+        keys += [f"{name}.weight" for name in ((named,) if isinstance(named, str) else named)]
+    else:
+        usual = network.config.num_classes
+        if network.config.family is not None:
+            keys += official_names(network.config).sources[_CLASSIFIER].keys
+    return next((len(weights[key]) for key in keys if key in weights), usual)
+
+
+def _load(model: nn.Module, content: Mapping[str, Any], path: Path, name: str) -> None:
     weights = unwrap(content)
     if is_released(model, weights):
         load_official(model, content)

@@ -155,11 +155,13 @@ class Live:
     def _begin(self, event: StudyStarted) -> None:
         verb = "continuing" if event.continued else "study"
         self._say(f"{verb} {event.study} in {event.storage}")
+        self.metric = event.metric
+        if event.trials == 0:
+            return  # a study that only compares says what it compares
         self._say(
             f"{event.trials} candidates wanted, {event.done} done; "
             f"{event.baselines} published designs as baselines"
         )
-        self.metric = event.metric
         self.phase = self.bars.add_task(
             "exploring", total=event.trials, completed=event.done, note="no score yet"
         )

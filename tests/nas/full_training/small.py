@@ -81,14 +81,14 @@ def recipe(**fields: object) -> TrainingRecipe:
     return load_recipe("fast").changed(**(stated | fields))
 
 
-def subject(arch: str, data: str, asked: TrainingRecipe) -> Subject:
+def subject(arch: str, data: str, asked: TrainingRecipe, weights: Path | None = None) -> Subject:
     network = find_network(arch)
     own = Data(data, usual_task(data), val_share=asked.val_share)
     side = asked.image_size or network.image_size
-    return Subject(network, own, side, asked.token, asked.label_smoothing)
+    return Subject(network, own, side, asked.token, asked.label_smoothing, weights)
 
 
-def trained(arch, data, out, asked=None, report=lambda event: None, **how):
+def trained(arch, data, out, asked=None, report=lambda event: None, weights=None, **how):
     asked = asked or recipe()
     options = {"how": How(threads=1, **how), "team": Team(), "report": report}
-    return train(subject(arch, data, asked), asked, out, **options)
+    return train(subject(arch, data, asked, weights), asked, out, **options)
