@@ -29,9 +29,9 @@ chaos: $(READY)
 soak: $(READY)
 	$(BIN)/python benchmarks/soak.py --minutes $(or $(MINUTES),60)
 
-# The larger published models, and compilation with Inductor.
+# The larger published models, and compilation with Inductor; of some files with TESTS.
 slow: $(READY)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow $(TESTS)
 
 # Builds the wheel, installs it into a fresh environment outside the checkout, searches there.
 wheel: $(READY)

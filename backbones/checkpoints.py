@@ -6,6 +6,7 @@ Files are read without running code from them: `torch.load(weights_only=True)` o
 from __future__ import annotations
 
 import operator
+import os
 import re
 from argparse import Namespace
 from collections import OrderedDict
@@ -277,20 +278,37 @@ def read_checkpoint(path: str | Path) -> Mapping[str, Any]:
     return content
 
 
+def save_weights(
+    path: Path, weights: Mapping[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Write weights as .safetensors, whole or not at all; OSError where that cannot be."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, part, metadata)
+        os.replace(part, path)
+    except SafetensorError as error:
+        raise OSError(str(error)) from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def convert_checkpoint(path: str | Path, preset: str, out: str | Path) -> Backbone:
     """Rewrite a released checkpoint with our keys, as safetensors, and return the network.
 
     The file's metadata holds the preset and its fingerprint. Load it by
     `create(preset).load_state_dict(safetensors.torch.load_file(out))`.
-    Raises: ConfigError as `read_checkpoint` and `load_official`.
+    Raises: ConfigError as `read_checkpoint` and `load_official`, and where it cannot be written.
     """
-    from safetensors.torch import save_file
-
     if Path(out).suffix != ".safetensors":
         raise ConfigError(f"--out {str(out)!r} must end in .safetensors")
     load_config(preset)
     model = load_official(preset, read_checkpoint(path))
     metadata = {"preset": preset, "fingerprint": model.config.fingerprint(), "format": "pt"}
-    weights = {key: value.contiguous() for key, value in model.state_dict().items()}
-    save_file(weights, str(out), metadata=metadata)
+    try:
+        save_weights(Path(out), model.state_dict(), metadata)
+    except OSError as error:
+        raise ConfigError(f"cannot write {str(out)!r}: {error}; choose another --out") from None
     return model

@@ -176,7 +176,7 @@ def fidelity(
     where: fields of `nas.api.Where`; the rest as the command's options.
     """
     name, storage = _named(study, storage)
-    asked = {"designs": designs, "times": times, "recipe": recipe}
+    asked: dict[str, Any] = {"designs": designs, "times": times, "recipe": recipe}
     opened, question, executor = ask_fidelity(name, Where.of(where), storage=storage, **asked)
     return _answer(opened, question, storage, executor, plain)
 

@@ -28,6 +28,7 @@ def write_timm(folder: Path, cargo: Cargo) -> Path:
     """
     import timm
     import torch
+    from safetensors import SafetensorError
     from timm.models._hub import generate_readme, save_for_hf
 
     from backbones import timm_entry
@@ -58,7 +59,7 @@ def write_timm(folder: Path, cargo: Cargo) -> Path:
             folder.mkdir(exist_ok=True)
             for path in Path(made).iterdir():
                 path.replace(folder / path.name)
-    except OSError as exc:
+    except (OSError, SafetensorError) as exc:
         raise StudyError(f"cannot write {str(folder)!r}: {exc}; choose another --timm") from None
     return folder
 

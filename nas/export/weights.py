@@ -15,16 +15,19 @@ PROBE_BATCH = 2
 def write_initial_weights(
     path: Path, config: BackboneConfig, seed: int, image_size: ImageSize
 ) -> str:
-    """Write the weights with which the model begins under `seed`; return its logits' digest."""
+    """Write the weights with which the model begins under `seed`; return its logits' digest.
+
+    Raises: OSError where they cannot be written.
+    """
     import torch
-    from safetensors.torch import save_file
 
     import backbones
+    from backbones.checkpoints import save_weights
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = backbones.create(config).eval()
-    save_file(model.state_dict(), path)
+    save_weights(path, model.state_dict())
     return logits_digest(model, config, image_size)
 
 

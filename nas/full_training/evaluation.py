@@ -108,7 +108,7 @@ def _at_size(
     prepare = subject.prepare(samples, None)
     judge = subject.judge(samples)
     found = answers(model, loaders.eval_loader(samples, prepare, batch, team, workers), judge, team)
-    images, _, _ = next(iter(loaders.eval_loader(samples, prepare, batch, team, 0)))
+    images, _, _ = next(loaders.eval_loader(samples, prepare, batch, team, 0))
     images_s, peak = speed(model, images.to(team.device))
     return AtSize(
         image_size=subject.side,

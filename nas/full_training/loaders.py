@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from torchvision.transforms import ColorJitter, InterpolationMode, RandomResizedCrop
 from torchvision.transforms import functional as F
 
+from kernels.errors import ScanNASError
 from nas.errors import TrainingError
 from nas.full_training.chance import seed_everything
 from nas.full_training.networks import Network
@@ -105,31 +106,46 @@ class Order:
             ]
 
 
+Batches = Iterator[tuple[Tensor, Tensor, Tensor]]
+
+
 def train_loader(
     order: Order, prepare: Prepare, epoch: int, step: int, workers: int, pin: bool
-) -> DataLoader[Any]:
+) -> Batches:
     """Return the batches of an epoch, from an update on: images, labels, indices."""
-    return DataLoader(
+    loader: DataLoader[Any] = DataLoader(
         Prepared(order.samples, prepare),
         batch_sampler=list(order.from_step(epoch, step)),  # type: ignore[arg-type]
         num_workers=workers,
         pin_memory=pin,
     )
+    return _loaded(loader)
 
 
 def eval_loader(
     samples: Samples, prepare: Prepare, batch: int, team: Team, workers: int
-) -> DataLoader[Any]:
+) -> Batches:
     """Return the batches of this process's share of a split, in order."""
     mine = range(team.rank, len(samples), team.world)
     batches = [
         [Place(n, ()) for n in mine[start : start + batch]] for start in range(0, len(mine), batch)
     ]
-    return DataLoader(
+    loader: DataLoader[Any] = DataLoader(
         Prepared(samples, prepare),
         batch_sampler=batches,  # type: ignore[arg-type]
         num_workers=workers,
     )
+    return _loaded(loader)
+
+
+def _loaded(loader: DataLoader[Any]) -> Batches:
+    """Yield the batches; what a loading process says of a file is said without its traceback."""
+    try:
+        yield from loader
+    except ScanNASError as error:
+        said = str(error).rstrip().rpartition("\n")[2]
+        name = f"{type(error).__module__}.{type(error).__qualname__}: "
+        raise type(error)(said.removeprefix(name)) from None
 
 
 def classified(network: Network, side: int, recipe: TrainingRecipe | None) -> Prepare:

@@ -15,6 +15,7 @@ import torch
 import yaml
 from torch import nn
 
+from backbones.checkpoints import save_weights as save_tensors
 from nas.driver.disk import make_folder
 from nas.driver.signals import on_signal
 from nas.errors import TrainingError
@@ -143,7 +144,7 @@ class _Run:
         training, recipe = self.training, self.recipe
         if self.team.leads:
             text = yaml.safe_dump(recipe.to_dict(), sort_keys=False)
-            (self.folder / "recipe.yaml").write_text(text)
+            _write(self.folder / "recipe.yaml", text)
         writer = self._writer()
         with on_signal(lambda name: setattr(self, "stop", name)):
             while training.epoch < recipe.epochs:
@@ -166,7 +167,8 @@ class _Run:
         )
         if self.team.leads:
             save_weights(self.folder / WEIGHTS, training.scored, self.subject, self.train)
-            _write(self.folder / RESULT, {"key": self.key, **asdict(result)})
+            data = {"key": self.key, **asdict(result)}
+            _write(self.folder / RESULT, json.dumps(data, indent=1) + "\n")
         return result
 
     def _epoch(self, epoch: int, writer: SummaryWriter | None) -> None:
@@ -285,8 +287,6 @@ def save_weights(path: Path, model: nn.Module, subject: Subject, samples: Sample
 
     Raises: TrainingError where it cannot be written.
     """
-    from safetensors.torch import save_file
-
     network, labels = subject.network, samples.labels
     facts = {
         "format": "pt",
@@ -295,14 +295,13 @@ def save_weights(path: Path, model: nn.Module, subject: Subject, samples: Sample
         "task": subject.data.task,
         "classes": json.dumps([list(label.classes) for label in labels]),
     }
-    weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     with _whole(path) as part:
-        save_file(weights, part, metadata=facts)
+        save_tensors(part, model.state_dict(), facts)
 
 
-def _write(path: Path, data: dict[str, Any]) -> None:
+def _write(path: Path, text: str) -> None:
     with _whole(path) as part:
-        part.write_text(json.dumps(data, indent=1) + "\n")
+        part.write_text(text)
 
 
 @contextmanager
@@ -311,13 +310,11 @@ def _whole(path: Path) -> Iterator[Path]:
 
     Raises: TrainingError where it cannot be written.
     """
-    from safetensors import SafetensorError
-
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         yield part
         os.replace(part, path)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         part.unlink(missing_ok=True)
         raise TrainingError(
             f"cannot write {str(path)!r}: {error}; free space and run the same command again"

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -11,11 +12,12 @@ import time
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from small import SIDE, images, masked, recipe, tiny, trained
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from nas.errors import StudyError, TrainingError
+from nas.errors import DataError, StudyError, TrainingError
 from nas.full_training import run
 from nas.full_training.run import CHECKPOINT, RESULT, WEIGHTS, Epoch, Update
 from nas.study.outcomes import NanLoss
@@ -161,6 +163,27 @@ def test_full_disk_is_said_and_nothing_is_lost(arch, data, tmp_path, monkeypatch
             trained(arch, data, tmp_path / "out")
     assert not list((tmp_path / "out").glob("*.part"))
     assert trained(arch, data, tmp_path / "out").test == whole.test
+
+
+def test_weights_that_do_not_fit_on_the_disk_are_said(arch, data, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "save_tensors", full)
+        with pytest.raises(TrainingError, match=r"weights\.safetensors': .*No space .*free space"):
+            trained(arch, data, tmp_path / "out")
+    assert trained(arch, data, tmp_path / "out").test  # from the last checkpoint
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_mask_of_another_size_than_its_image_is_named_in_one_line(arch, tmp_path, workers):
+    data = masked(tmp_path / "data")
+    for file in (tmp_path / "data" / "masks").iterdir():
+        Image.new("L", (32, 24)).save(file)
+    with pytest.raises(DataError) as caught:
+        trained(arch, data, tmp_path / "out", workers=workers)
+    assert re.fullmatch(r"mask '.*png' is 32 x 24 pixels, its image 32 x 32; .*", str(caught.value))
 
 
 def test_checkpoint_of_another_training_is_refused(arch, data, tmp_path):
