@@ -46,8 +46,8 @@ def test_fidelity_and_effects_of_a_study(sqlite_url, proxy):
     assert answer.done and longer.times_longer == 4.0
     assert answer.sentences
     found = nas.analyze(study)
-    assert found["runs"] == 10
-    assert {factor["factor"] for factor in found["factors"]} == {"expand", "kernel"}
+    assert (found["study"], found["runs"]) == ("s", 10)
+    assert {factor["factor"] for factor in found["factors"]} <= {"expand", "kernel"}
 
 
 def test_questions_that_compare_nothing_are_refused(sqlite_url):
