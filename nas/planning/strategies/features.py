@@ -14,6 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from search_spaces import SearchSpace
     from search_spaces.choices import Choice
+    from search_spaces.rows import Matrix
 
 # Of the squared distance between two numbers, what being different at all makes.
 DIFFERENT = 0.3
@@ -30,12 +31,12 @@ class Features:
     def __init__(self, space: SearchSpace) -> None:
         self.tables = [_table(choice) for choice in space.choices.values()]
 
-    def __call__(self, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def __call__(self, rows: Matrix) -> Matrix:
         """Return coordinates. Shapes: rows (n, choices) -> (n, columns)."""
         return np.concatenate([t[rows[:, at]] for at, t in enumerate(self.tables)], axis=1)
 
 
-def _table(choice: Choice) -> np.ndarray[Any, Any]:
+def _table(choice: Choice) -> Matrix:
     """Return coordinates of the options, and of absence. Shape (options + 1, columns)."""
     there = _coordinates(choice)
     # Squared norms are 1/2 throughout; with 1/2 for the flag, absence is 1 away.
@@ -43,7 +44,7 @@ def _table(choice: Choice) -> np.ndarray[Any, Any]:
     return np.vstack([np.hstack([there, flag]), np.zeros(there.shape[1] + 1)])
 
 
-def _coordinates(choice: Choice) -> np.ndarray[Any, Any]:
+def _coordinates(choice: Choice) -> Matrix:
     options = choice.options
     if choice.form == "pattern":
         words = [(o * BLOCKS)[:BLOCKS] for o in options]

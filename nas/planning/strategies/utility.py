@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 MEAN_SHARE = 0.05
 
 
-def utilities(
-    study: Study, trials: Sequence[FrozenTrial], rng: np.random.Generator
-) -> np.ndarray[Any, Any]:
+def utilities(study: Study, trials: Sequence[FrozenTrial], rng: np.random.Generator) -> Any:
     """Return a number for each complete trial, more is better. Shape (n,).
 
     One objective: its value, with sign. Several: how a trial ranks in each, between 0 and 1, and
