@@ -206,17 +206,35 @@ def curves(rows: list[dict[str, Any]]) -> dict[Cell, np.ndarray]:
 
 
 def needed(found: dict[Cell, np.ndarray], cell: Cell) -> str:
-    """Return after how many trials the median is where that of random draws is after the last."""
+    """Return after how many trials the median is, for good, where draws are after the last."""
     draws = found.get((*cell[:3], "random"))
     if draws is None:
         return "-"
-    reached = np.flatnonzero(np.median(found[cell], axis=0) <= np.median(draws[:, -1]))
-    return str(CHECKPOINTS[reached[0]]) if len(reached) else f"> {CHECKPOINTS[-1]}"
+    short = np.median(found[cell], axis=0) > np.median(draws[:, -1])
+    if short[-1]:
+        return f"> {CHECKPOINTS[len(short) - 1]}"
+    return str(CHECKPOINTS[int(np.flatnonzero(short)[-1]) + 1 if short.any() else 0])
+
+
+def summary(found: dict[Cell, np.ndarray]) -> list[str]:
+    """Return a table of how many trials make up for 200 draws, on each set of data."""
+    workers = sorted({cell[2] for cell in found})
+    data = sorted({cell[0] for cell in found})
+    heads = [count(n) for n in workers]
+    lines = [f"Trials until the median regret is that of random draws after {CHECKPOINTS[-1]}, on "
+             f"{', '.join(data)}", "", f"| strategy | {' | '.join(heads)} |",
+             "|" + " --- |" * (len(workers) + 1)]  # fmt: skip
+    for strategy in sorted({cell[3] for cell in found if cell[1] == 1}):
+        cells = [[(d, 1, n, strategy) for d in data] for n in workers]
+        texts = [", ".join(needed(found, c) if c in found else "-" for c in row) for row in cells]
+        lines.append(f"| {name(strategy)} | {' | '.join(texts)} |")
+    return lines
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
     """Return the tables: a row for each strategy, median (quartiles) of regret."""
-    found, lines = curves(rows), []
+    found = curves(rows)
+    lines = ["", *summary(found)]
     shown = [n for n in (25, 50, 100, 200) if n in CHECKPOINTS]
     for group in sorted({cell[:3] for cell in found}):
         data, objectives, workers = group
