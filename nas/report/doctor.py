@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from nas.report.console import table
-from nas.training.environment import PACKAGES, version_of
+from nas.training.environment import PACKAGES, processor, version_of
 
 OURS = ("kernels", "backbones", "search_spaces", "nas")
 
@@ -23,7 +23,7 @@ def examine() -> dict[str, Any]:
     from kernels import backend_report, resolve_backend
 
     devices: list[dict[str, Any]] = [
-        {"device": "cpu", "name": _processor(), "threads": torch.get_num_threads()}
+        {"device": "cpu", "name": processor(), "threads": torch.get_num_threads()}
     ]
     for index in range(torch.cuda.device_count()):
         props = torch.cuda.get_device_properties(index)
@@ -58,15 +58,6 @@ def _conflicts() -> list[dict[str, str]]:
         for package in OURS
         for owner in sorted(set(owners.get(package, ())) - {"scannas"})
     ]
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            names = [line.partition(":")[2].strip() for line in lines if "model name" in line]
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def doctor_view(report: dict[str, Any]) -> RenderableType:

@@ -39,20 +39,23 @@ def sweep_figure(report: dict[str, Any]) -> Figure:
         done = [p for p in points if p["failed"] is None]
         sides = [math.sqrt(math.prod(p["size"])) for p in done]
         time.plot(sides, [p["latency_ms"] / p["batch"] for p in done], **style)
-        held = [(side, p["peak_mb"]) for side, p in zip(sides, done) if p["peak_mb"] is not None]
-        if held:
-            memory.plot(*zip(*held), **style)
+        peaks = [(side, p["peak_mb"]) for side, p in zip(sides, done) if p["peak_mb"] is not None]
+        if peaks:
+            memory.plot(*zip(*peaks), **style)
     for crossing in report["crossings"]:
         if crossing["side"]:
             time.axvline(crossing["side"], color=FAINT, linestyle=":", linewidth=1)
     ticks = sorted({round(math.sqrt(math.prod(p["size"]))) for p in report["points"]})
-    for axis, title in ((time, "milliseconds an image"), (memory, "peak memory of a batch, MB")):
+    held = "of a batch" if report["device"] != "cpu" else "of the process"
+    for axis, title in ((time, "milliseconds an image"), (memory, f"peak memory {held}, MB")):
         axis.set(xscale="log", xlabel="side of the image, pixels", title=title)
         axis.set_xticks(ticks, [str(tick) for tick in ticks], fontsize=8)
         axis.minorticks_off()
         axis.grid(color="#e3e6ec", linewidth=0.6)
         axis.spines[["top", "right"]].set_visible(False)
     time.set_yscale("log")
+    time.yaxis.set_major_formatter("{x:g}")
+    time.yaxis.set_minor_formatter("{x:g}")
     time.legend(frameon=False, fontsize=8)
     return figure
 

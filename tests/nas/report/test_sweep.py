@@ -1,6 +1,8 @@
 """Latency and memory over sizes, beside models of timm."""
 
 import json
+import re
+from dataclasses import asdict
 
 import pytest
 
@@ -73,6 +75,16 @@ def test_a_sweep_measures_both_models_at_every_size(tmp_path):
     json.dumps(report)
     picture = draw_sweep(report, tmp_path / "sweep.svg").read_text()
     assert "Sweep of tiny, test_vit, test_convnext" in picture
+
+
+def test_times_are_written_as_numbers_on_the_picture(tmp_path):
+    measured = [asdict(p) for p in points("a", (17.5, 30.0, 57.0))]
+    report = {"device": "cpu", "models": [{"model": "a"}], "points": measured, "crossings": []}
+    picture = draw_sweep(report, tmp_path / "sweep.svg").read_text()
+    said = re.findall(r"<text[^>]*>([^<]*)</text>", picture)
+    assert {"20", "30", "40"} <= set(said)
+    assert "mathdefault" not in picture
+    assert "peak memory of the process, MB" in said
 
 
 def test_unknown_models_and_devices_are_named(tmp_path):
