@@ -206,14 +206,14 @@ def curves(rows: list[dict[str, Any]]) -> dict[Cell, np.ndarray]:
 
 
 def needed(found: dict[Cell, np.ndarray], cell: Cell) -> str:
-    """Return after how many trials the median is, for good, where draws are after the last."""
+    """Return after how many trials the median first is where draws are after the last."""
     draws = found.get((*cell[:3], "random"))
     if draws is None:
         return "-"
-    short = np.median(found[cell], axis=0) > np.median(draws[:, -1])
-    if short[-1]:
-        return f"> {CHECKPOINTS[len(short) - 1]}"
-    return str(CHECKPOINTS[int(np.flatnonzero(short)[-1]) + 1 if short.any() else 0])
+    there = np.flatnonzero(np.median(found[cell], axis=0) <= np.median(draws[:, -1]))
+    return (
+        str(CHECKPOINTS[there[0]]) if len(there) else f"> {CHECKPOINTS[found[cell].shape[1] - 1]}"
+    )
 
 
 def summary(found: dict[Cell, np.ndarray]) -> list[str]:
