@@ -271,11 +271,12 @@ def name(strategy: str) -> str:
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Draw the courses: a row of panels for each number of objectives and workers."""
+    """Draw the courses: a row of panels for each number of workers, and of objectives."""
     import matplotlib
 
     matplotlib.use("agg")
     from matplotlib import pyplot
+    from PIL import Image
 
     found = curves(rows)
     data = sorted({cell[0] for cell in found})
@@ -295,10 +296,14 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
                 color = pyplot.get_cmap("tab10")(number)
                 panel.plot(at, middle, color=color, label=name(strategy), lw=1.4)
                 panel.fill_between(at, low, high, color=color, alpha=0.12, lw=0)
-            panel.set_yscale("log")
+            ticks = (0, 0.03, 0.1, 0.3, 1) if objectives == 2 else (0, 0.1, 0.3, 1, 3, 10)
+            panel.set_yscale("symlog", linthresh=ticks[1])
+            panel.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+            panel.set_ylim(bottom=0)
             many = ", 2 objectives" if objectives == 2 else ""
             panel.set_title(f"{which}, {count(workers)}{many}", fontsize=9)
-            panel.grid(alpha=0.25, which="both", lw=0.5)
+            panel.minorticks_off()
+            panel.grid(alpha=0.25, lw=0.5)
             panel.tick_params(labelsize=8)
         line[0].set_ylabel(
             "hypervolume lacking" if objectives == 2 else "regret, % accuracy", fontsize=8
@@ -308,7 +313,8 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncol=5, fontsize=8, frameon=False)
     figure.tight_layout(rect=(0, 0.02 + 0.06 / len(kinds), 1, 1))
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=90)
+    Image.open(path).quantize(96).save(path, optimize=True)
 
 
 def main() -> None:
@@ -333,7 +339,7 @@ def main() -> None:
     rows = read(asked.results)
     print(markdown(rows))
     if asked.markdown:
-        draw(rows, PICTURE)
+        draw([row for row in rows if row["objectives"] == 1], PICTURE)
         print(PICTURE.relative_to(ROOT))
 
 

@@ -218,7 +218,8 @@ class Planner:
             if ":" not in strategy:
                 raise
             # What Optuna's samplers say of objectives or choices that they cannot handle.
-            raise StudyError(f"strategy {strategy!r} refuses: {error}; use another one") from error
+            said = str(error).rstrip(".")
+            raise StudyError(f"strategy {strategy!r} refuses: {said}; use another one") from error
 
         def decide(name: str, choice: Choice) -> Any:
             value, drawn_from = relative.get(name), self._teller.distributions[name]

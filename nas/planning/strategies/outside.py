@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import inspect
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -49,10 +51,14 @@ def find(name: str) -> Callable[[SearchSpace, int], BaseSampler]:
         sys.path.insert(0, os.getcwd())
     try:
         found: Any = importlib.import_module(module)
-        for part in path.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, ValueError) as error:
         raise StudyError(f"strategy {name!r}: {error}; {_FORMS}") from None
+    for part in path.split("."):
+        if not hasattr(found, part):
+            near = difflib.get_close_matches(part, dir(found), 1, 0.6)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise StudyError(f"strategy {name!r}: {module} has no {part!r}{hint}; {_FORMS}")
+        found = getattr(found, part)
     if not callable(found):
         raise StudyError(f"strategy {name!r} is a {type(found).__name__}; {_FORMS}")
     wanted = inspect.signature(found).parameters
@@ -82,10 +88,13 @@ def _made(name: str, maker: Callable[..., Any], given: dict[str, Any]) -> BaseSa
 
     Raises: StudyError for what is no Optuna sampler, or one whose own package is missing.
     """
+    from optuna.exceptions import ExperimentalWarning
     from optuna.samplers import BaseSampler
 
     try:
-        sampler = maker(**given)
+        with warnings.catch_warnings():  # one for every proposal
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            sampler = maker(**given)
     except ImportError as error:
         raise StudyError(f"strategy {name!r} needs a package: {error}; install it") from None
     if not isinstance(sampler, BaseSampler):

@@ -46,6 +46,8 @@ FURTHER_CHANGE_RATE = 0.5
 # Designs that the model is fitted to, its time growing with their cube: the best, and the newest.
 BEST_FITTED, NEWEST_FITTED = 150, 150
 # Distances over which scores are alike, and what repeating a training moves of a score's variance.
+# Both are chosen by the newest designs alone, which takes several fits.
+GRID_FITTED = 150
 SCALES, NOISES = (0.7, 1.0, 1.5, 2.5, 4.0), (0.01, 0.05, 0.2)
 LEAST_SPREAD = 1e-6
 
@@ -114,14 +116,16 @@ class Model:
 
     def __init__(self, x: Matrix, y: Matrix) -> None:
         self.x, self.y = x, y
-        best = -np.inf
+        best, shape = -np.inf, (SCALES[0], NOISES[0])
+        x_few, y_few = x[-GRID_FITTED:], y[-GRID_FITTED:]
         for scale, noise in product(SCALES, NOISES):
-            fitted = _regression(scale, noise).fit(x, y)
-            variance = max(float(y @ fitted.alpha_) / len(y), LEAST_SPREAD)
-            likely = -0.5 * len(y) * np.log(variance) - np.log(np.diag(fitted.L_)).sum()
+            fitted = _regression(scale, noise).fit(x_few, y_few)
+            variance = max(float(y_few @ fitted.alpha_) / len(y_few), LEAST_SPREAD)
+            likely = -0.5 * len(y_few) * np.log(variance) - np.log(np.diag(fitted.L_)).sum()
             if likely > best:
-                best, self._fitted, self.variance = likely, fitted, variance
-                self._shape = scale, noise
+                best, shape, self.variance = likely, (scale, noise), variance
+        self._shape = shape
+        self._fitted = _regression(*shape).fit(x, y)
         # Of what is expected of designs that were trained: their scores had luck.
         self.best = float(self._fitted.predict(x).max())
 

@@ -52,7 +52,7 @@ def test_class_of_a_session_is_refused():
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("optuna.samplers:GPSampel", "has no attribute 'GPSampel'; give module:Class"),
+        ("optuna.samplers:GPSampel", "did you mean 'GPSampler'\\?; give module:Class"),
         ("no_such_module:X", "No module named 'no_such_module'; give module:Class"),
         (":X", "Empty module name"),
         ("optuna.samplers:GridSampler", "asks for 'search_space', so a study could not make it"),
@@ -77,7 +77,7 @@ def no(seed):
 
 
 def test_objectives_that_a_sampler_cannot_handle_are_refused():
-    with pytest.raises(StudyError, match=r"refuses: .*one_objective.*; use another one"):
+    with pytest.raises(StudyError, match="refuses: one_objective alone; use another one"):
         planner(f"{__name__}:OneObjective", GRID, objectives=TWO).candidate()
 
 
@@ -86,5 +86,5 @@ class OneObjective(optuna.samplers.RandomSampler):
 
     def sample_relative(self, study, trial, search_space):
         if len(study.directions) > 1:
-            raise ValueError("one_objective alone")
+            raise ValueError("one_objective alone.")
         return {}
