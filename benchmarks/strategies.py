@@ -310,8 +310,12 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         )
     for panel in panels[-1]:
         panel.set_xlabel("trials ended", fontsize=8)
-    handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncol=5, fontsize=8, frameon=False)
+    shown = {
+        label: handle
+        for panel in panels.flat
+        for handle, label in zip(*panel.get_legend_handles_labels())
+    }
+    figure.legend(shown.values(), shown, loc="lower center", ncol=5, fontsize=8, frameon=False)
     figure.tight_layout(rect=(0, 0.02 + 0.06 / len(kinds), 1, 1))
     figure.savefig(path, dpi=90)
     Image.open(path).quantize(96).save(path, optimize=True)

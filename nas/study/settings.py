@@ -22,7 +22,7 @@ from nas.study.recipe import Recipe
 from search_spaces import SearchSpace
 
 DEFAULT_TRIALS = 12
-# The best of those that benchmarks/strategies.py compares.
+# The best of those in the table of docs/strategies.md.
 DEFAULT_STRATEGY = "surrogate"
 # Objective -> whether more is better. The first objective is what training measures.
 OBJECTIVES = {"top1": True, "flops": False, "params": False}
