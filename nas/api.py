@@ -293,10 +293,8 @@ def search(
 
     asked = Where.of(where)
     place = place_for(device, asked.ray_address, backend=backend, **asked.place())
-    strategy = None if strategy is None else name_of(strategy)
     from_file = warm_start not in ("presets", "none")
-    first_of = "presets" if from_file else warm_start
-    named = {"space": space, "trials": trials, "strategy": strategy, "epochs": epochs, "seed": seed}
+    named = {"space": space, "trials": trials, "epochs": epochs, "seed": seed}
     settings = _settings(
         budget=[budget] if isinstance(budget, str) else budget,
         data=_data(data, storage),
@@ -304,8 +302,9 @@ def search(
         evaluate=evaluate,
         objective=objective,
         image_size=image_size,
+        strategy=strategy and name_of(strategy),
         **named,
-        **{"place": place, "warm_start": first_of, "pruner": pruner},
+        **{"place": place, "warm_start": "presets" if from_file else warm_start, "pruner": pruner},
     )
     executor = asked.choose(settings, place.device, _proxy(evaluate, settings.recipe))
     confirmation = parse_confirmation(confirm)
