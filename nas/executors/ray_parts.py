@@ -36,6 +36,15 @@ def _kill(trial: Any) -> None:
         ray.kill(actor)
 
 
+def _error_of(trial: Any) -> Exception | None:
+    """Return what Ray says of a trial's end; where it ran out of memory Tune keeps the words."""
+    error: Exception | None = trial.get_pickled_error()
+    if error is not None:
+        return error
+    said = trial.get_error()
+    return None if said is None else RuntimeError(said.partition("\n")[2])  # the time is first
+
+
 class StudySearcher(Searcher):  # type: ignore[misc]
     """Gives Tune what the coordinator has leased."""
 
@@ -85,7 +94,7 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Learn why a worker died, before the searcher hears that it did."""
         if self.desk is not None:
-            self.desk.died(trial.trial_id, trial.get_pickled_error())
+            self.desk.died(trial.trial_id, _error_of(trial))
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the open database behind."""

@@ -29,12 +29,13 @@ from nas.executors.ray_desk import Desk, renewal
 from nas.executors.ray_head import Head
 
 # Set before Ray is imported, unless the user has: no usage statistics, no output of its own, no
-# files for Tune's sake, and our signal handlers in place of Tune's.
+# files for Tune's sake, our signal handlers in place of Tune's, and no trial started again by Tune.
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "token",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_DEDUP_LOGS": "1",
+    "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from crashing_driver import POINTS
 from doubles import CONDITIONAL, EPOCHS, FakeProxy, new_study, settings
-from sqlalchemy import select
+from sqlalchemy import create_engine, select, text
 
 from backbones import load_config
 from nas.driver.clock import SystemClock
@@ -20,6 +20,7 @@ from nas.driver.studies import open_study
 from nas.executors.inline import InlineExecutor
 from nas.export.trials import export_trials
 from nas.store.tables import Export, Run
+from nas.store.urls import parse_url
 
 DRIVER = Path(__file__).with_name("crashing_driver.py")
 ROOT = Path(__file__).resolve().parents[3]
@@ -117,18 +118,38 @@ def begin(url, log, **environment):
     )
 
 
+def most_connections(url, processes):
+    """How many connections processes hold at most, until all have ended; 0 to a file."""
+    if not url.startswith("postgresql"):
+        return 0
+    engine, most = create_engine(parse_url(url)), 0
+    count = text(
+        "SELECT count(*) FROM pg_stat_activity "
+        "WHERE application_name = 'scannas' AND datname = current_database()"
+    )
+    with engine.connect() as connection:
+        while any(process.poll() is None for process in processes):
+            most = max(most, connection.execute(count).scalar_one())
+            connection.rollback()
+            time.sleep(0.02)
+    engine.dispose()
+    return most
+
+
 def test_live_drivers_share_a_study(url, tmp_path):
     """Three processes at once, their clocks hours apart: every design once, and all trained.
 
-    All know the best one.
+    All know the best one. Two connections each, and two for who copies for Optuna.
     """
     wanted = 24
     study = new_study(url, settings(CONDITIONAL, trials=wanted), clock=SystemClock())
+    study.close()
     logs = [tmp_path / f"log{i}" for i in range(3)]
     drivers = [
         begin(url, log, EPOCH_SECONDS="0.05", SKEW_SECONDS=skew)
         for log, skew in zip(logs, ("0", "-60", "7200"), strict=True)
     ]
+    assert most_connections(url, drivers) <= 2 * len(drivers) + 2
     said = [driver.communicate(timeout=120) for driver in drivers]
     assert [driver.returncode for driver in drivers] == [0, 0, 0], said
     found = rows(study)
