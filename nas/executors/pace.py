@@ -30,6 +30,10 @@ class Pace:
         """How much of that is left."""
         return self.limit_s - self._silent
 
+    def pass_over(self, now: float) -> None:
+        """Let the time since the last look count for nothing: nobody could have seen a batch."""
+        self._now = now
+
     def look(self, count: int, now: float) -> str | None:
         """Take in how many batches there are; return why the training has stalled, if it has."""
         step = min(now - self._now, _MOST_LOOKS_MISSED * self.every)

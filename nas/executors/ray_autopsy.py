@@ -13,7 +13,7 @@ from nas.executors.worker import canary, look_for_kills
 from nas.study.attempts import Attempt
 
 # For what a task on that node may take: to start there, and to train a known design.
-_LOOK_S, _CANARY_S = 15.0, 120.0
+_LOOK_S, _CANARY_S = 60.0, 120.0
 
 
 class RayAutopsy(Autopsy):

@@ -88,7 +88,7 @@ class Desk:
         self._begun: dict[str, Callable[[], None]] = {}
         self._watched: dict[str, _Watched] = {}
         self._deaths: dict[str, Exception | None] = {}
-        self._starved = False
+        self._starved = self._burying = False
         self._ask_again = 0.0
 
     def hand_out(self, trial_id: str) -> Attempt | Done | None:
@@ -133,6 +133,8 @@ class Desk:
             attempt = self.attempts.get(trial_id)
             if attempt is None:
                 self._watched.pop(trial_id, None)
+            elif self._burying:
+                watched.pace.pass_over(time.monotonic())  # nobody takes its reports
             elif watched.stalled is None:
                 if watched.where is None and has_begun(attempt.checkpoint):
                     # Its first report may not get away, where it hangs at once.
@@ -221,6 +223,7 @@ class Desk:
             return
         try:
             if failed:
+                self._burying = True
                 self._bury(attempt, error, watched)
             else:
                 self.coordinator.release(attempt, "stopped")
@@ -229,6 +232,7 @@ class Desk:
         except StoreError as error:
             self.fail(error)
         finally:
+            self._burying = False
             self.attempts.pop(trial_id, None)  # renewed until here
 
     def _bury(self, attempt: Attempt, error: Exception | None, watched: _Watched | None) -> None:

@@ -203,3 +203,34 @@ def test_stalled_worker_is_killed_from_outside(sqlite_url, clock, monkeypatch):
     assert gone.error == "no batch for 4 s (limit 4 s, --stall); its worker was killed"
     work.close()
     study.close()
+
+
+def test_looking_into_a_death_is_held_against_no_other_worker(sqlite_url, clock, monkeypatch):
+    """Nobody takes its reports meanwhile; afterwards its time counts again."""
+    study = new_study(sqlite_url, settings(trials=2), clock=clock, stall_s=4)
+    work = driver(study)
+    killed, now = [], [0.0]
+    monkeypatch.setattr("nas.executors.ray_desk.time.monotonic", lambda: now[0])
+
+    def wait(seconds):
+        for _ in range(seconds):
+            now[0] += 1
+            desk.watch_pace()
+
+    class Slow(Autopsy):
+        def kernel_killed(self, where):
+            wait(60)
+            return False
+
+    desk = Desk(work, "", lambda: False, Slow())
+    for name in "ab":
+        desk.hand_out(name)
+        desk.began(name, lambda name=name: killed.append(name))
+        desk.epoch(name, dict(HERE))
+    desk.died("a", None)
+    desk.ended("a", failed=True)
+    assert killed == []
+    wait(8)
+    assert killed == ["b"]
+    work.close()
+    study.close()

@@ -60,7 +60,7 @@ def memory_group():
 
 def test_every_death_of_a_worker_is_told_apart(sqlite_url, tmp_path, start, memory_group):
     """A segfault, a hang, and a kill by the kernel for lack of memory; all else is trained."""
-    study = new_study(sqlite_url, settings(trials=6), clock=SystemClock(), stall_s=8)
+    study = new_study(sqlite_url, settings(trials=6), clock=SystemClock(), stall_s=15)
     crashing, hanging, hungry = first_designs(study, 3)
     table = tmp_path / "failing.json"
     table.write_text(json.dumps({crashing: "segfault", hanging: "hang", hungry: "limited"}))
