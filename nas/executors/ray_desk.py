@@ -23,7 +23,6 @@ from nas.store.leases import RENEW_EVERY_S
 from nas.study.attempts import CANARY, Attempt, LeaseLost, Result
 from nas.study.outcomes import UNCLEAR, Outcome
 
-_INTERRUPT_EVERY_S = 1.0
 # A trial that Ray has not placed by then, while nothing else of ours runs, is worth a word.
 STARVED_S = 50.0
 
@@ -275,6 +274,7 @@ class Desk:
         self.done = Done(str(error), complete=False)
         self.release_all()
         self.fail(error)
+        self.coordinator.progress(Notice(str(error)))
 
     def fail(self, error: ScanNASError) -> Done:
         """Take down what ends this driver; the first trouble stands for all that follows."""
@@ -287,7 +287,7 @@ class Desk:
 def renewal(desk: Desk, head: Head | None = None) -> Iterator[None]:
     """Renew the leases of all attempts while the block runs; Ray watches over the workers.
 
-    head: of the cluster; without it the block is left.
+    head: of the cluster; without it their trials go back to the queue, before Ray ends us.
     """
     over = threading.Event()
 
@@ -295,9 +295,8 @@ def renewal(desk: Desk, head: Head | None = None) -> Iterator[None]:
         renewed = time.monotonic()
         while not over.wait(desk.look_every_s):
             if head is not None and head.look(time.monotonic()):
-                desk.leave(StudyError(f"{head.lost}; its trials wait for `resume`"))
-                while not over.wait(_INTERRUPT_EVERY_S):
-                    head.interrupt()
+                # Tune waits where nothing can interrupt it, until Ray ends this process.
+                desk.leave(StudyError(f"{head.lost}; this driver ends, its trials wait"))
                 return
             desk.watch_pace()
             if time.monotonic() - renewed < RENEW_EVERY_S:

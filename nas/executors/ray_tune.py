@@ -102,7 +102,7 @@ class RayExecutor:
             desk = self.desk(coordinator, ray, head)
             coordinator.breaker.places = len(_hosts(ray))
             try:
-                with renewal(desk, head), head.interruptible():
+                with renewal(desk, head):
                     self._tune(desk)
             finally:
                 desk.release_all()

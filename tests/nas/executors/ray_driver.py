@@ -26,7 +26,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join((str(ROOT), str(TESTS)))
 
 from doubles import FakeProxy  # noqa: E402
 
-from nas.driver.progress import EpochDone, TrialFinished, TrialStarted  # noqa: E402
+from nas.driver.progress import EpochDone, Notice, TrialFinished, TrialStarted  # noqa: E402
 from nas.driver.running import run  # noqa: E402
 from nas.driver.studies import open_study  # noqa: E402
 from nas.executors.ray_tune import RayExecutor  # noqa: E402
@@ -84,6 +84,8 @@ def main() -> None:
             memory.append(resident_mib())
         if isinstance(event, (TrialStarted, EpochDone, TrialFinished)):
             print(type(event).__name__, event.trial, flush=True)
+        if isinstance(event, Notice):
+            print("NOTICE", event.text, flush=True)
         if isinstance(event, EpochDone):
             left -= 1
             if left == 0:

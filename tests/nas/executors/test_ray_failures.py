@@ -18,9 +18,10 @@ from nas.driver.studies import open_study
 from nas.executors.inline import InlineExecutor
 from nas.store.tables import Run
 from nas.study.attempts import CANARY
+from nas.study.proposals import CANDIDATE
 
-LONGEST_S = 240
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
+LONGEST_S = 540
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
 
 def rows(study):
@@ -38,7 +39,7 @@ def first_designs(study, number):
 
 
 def attempts_at(study, fingerprint):
-    return [r for r in rows(study) if r.fingerprint == fingerprint]
+    return [r for r in rows(study) if r.fingerprint == fingerprint and r.role == CANDIDATE]
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def test_every_death_of_a_worker_is_told_apart(sqlite_url, tmp_path, start, memo
     process = start(sqlite_url, 6, {"MEMORY_GROUP": str(memory_group)}, failing=table, workers=3)
     out, _ = process.communicate(timeout=LONGEST_S)
     assert "END 6 of 6" in out, out[-3000:]
-    newest = [r for r in rows(study) if r.newest and r.role == "candidate"]
+    newest = [r for r in rows(study) if r.newest and r.role == CANDIDATE]
     assert Counter(r.state for r in newest) == {"complete": 4, "error": 1, "stalled": 1}
     for found, state in ((crashing, "error"), (hanging, "stalled")):
         ends = [(r.state, r.metrics[CANARY]) for r in attempts_at(study, found)]
@@ -120,7 +121,7 @@ def test_death_of_the_head_keeps_every_unfinished_run(sqlite_url, tmp_path, star
             child.kill()
     out, _ = process.communicate(timeout=LONGEST_S)
     assert process.returncode == 1, out[-3000:]
-    assert "StudyError: the head of Ray at 127.0.0.1:" in out, out[-3000:]
+    assert "NOTICE the head of Ray at 127.0.0.1:" in out, out[-3000:]
     unfinished = [r for r in rows(study) if r.state != "complete"]
     assert [(r.state, r.attempt) for r in unfinished] == [("waiting", 1)] * 3
     log = tmp_path / "log"
