@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -38,11 +40,13 @@ def _kill(trial: Any) -> None:
 
 def _error_of(trial: Any) -> Exception | None:
     """Return what Ray says of a trial's end; where it ran out of memory Tune keeps the words."""
-    error: Exception | None = trial.get_pickled_error()
-    if error is not None:
+    # Tune's own readers look where these files are copied to, later.
+    if trial.pickled_error_file is not None:
+        error: Exception = pickle.loads(Path(trial.pickled_error_file).read_bytes())
         return error
-    said = trial.get_error()
-    return None if said is None else RuntimeError(said.partition("\n")[2])  # the time is first
+    if trial.error_file is None:
+        return None
+    return RuntimeError(Path(trial.error_file).read_text().partition("\n")[2])  # after the time
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]
