@@ -103,14 +103,15 @@ def test_broken_machine_beside_a_healthy_one(url, tmp_path):
             said, _ = broken.communicate(timeout=120)
             assert "continue with: " in said, said
             (failing,) = status("s", url)["failing"]
-            assert failing["node"] == "broken" and "cuda" in failing["error"].lower()
+            assert failing["node"] == "broken"
             assert "a known design fails on broken as well" in " ".join(said.split())
             said, _ = healthy.communicate(timeout=120)
             assert healthy.returncode == 0, said
     ended = [r for r in rows(study) if r.newest]
     assert [r.state for r in ended if r.role == CANDIDATE] == ["complete"] * 60
-    tried = [(r.state, r.node, r.metrics[CANARY]) for r in rows(study) if not r.newest]
-    assert tried == [("error", "broken", False)] * 3
+    tried = [r for r in rows(study) if not r.newest]
+    assert [(r.state, r.node, r.metrics[CANARY]) for r in tried] == [("error", "broken", False)] * 3
+    assert failing["error"] == tried[-1].error
     study.close()
 
 

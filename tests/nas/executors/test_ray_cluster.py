@@ -137,10 +137,15 @@ from nas.driver.running import run
 from nas.driver.studies import open_study
 from nas.executors.ray_tune import RayExecutor
 
-address, url = "127.0.0.1:6399", sys.argv[1]
+address, (url, taking, gone) = "127.0.0.1:6399", sys.argv[1:]
 epochs = []
 
+def wait(*_):
+    while os.path.exists(taking) and not os.path.exists(gone):
+        time.sleep(0.1)
+
 def take_away():
+    open(taking, "w").close()
     (node,) = [n["NodeID"] for n in ray.nodes() if n["NodeManagerHostname"] == "second"]
     told = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "sold"]
     told += ["--deadline-remaining-seconds", "1", "--node-id", node, "--address", address]
@@ -149,6 +154,7 @@ def take_away():
     for process in psutil.process_iter():
         if process.name() == "raylet" and "127.0.0.2" in " ".join(process.cmdline()):
             process.kill()
+    open(gone, "w").close()
 
 def progress(event):
     if isinstance(event, TrialRequeued):
@@ -158,7 +164,7 @@ def progress(event):
         if len(epochs) == 2:
             threading.Thread(target=take_away).start()
 
-executor = RayExecutor(address=address, workers=2, proxy=FakeProxy(seconds=2.0))
+executor = RayExecutor(address=address, workers=2, proxy=FakeProxy(seconds=1.0, raises=wait))
 print("END", run(open_study("s", url), executor, progress).reason)
 """
 
@@ -168,7 +174,9 @@ print("END", run(open_study("s", url), executor, progress).reason)
 def test_preempted_node_costs_its_trial_no_attempt(on_cluster, tmp_path):
     url = f"sqlite:///{tmp_path}/nas.db"
     study = new_study(url, settings(trials=4), clock=SystemClock())
-    *_, back, ended = on_cluster(PREEMPTED, url).splitlines()
+    *_, back, ended = on_cluster(
+        PREEMPTED, url, tmp_path / "taking", tmp_path / "gone"
+    ).splitlines()
     assert back.startswith("BACK ") and "its machine was taken away" in back
     assert ended == "END 4 of 4 candidates are done"
     rows = study.store.read(lambda s: list(s.scalars(select(Run))))
