@@ -128,7 +128,7 @@ def test_death_of_the_head_keeps_every_unfinished_run(sqlite_url, tmp_path, star
     assert [(r.state, r.attempt) for r in unfinished] == [("waiting", 1)] * 3
     log = tmp_path / "log"
     last = run(open_study("s", sqlite_url), InlineExecutor(FakeProxy(log=log)))
-    assert last.complete and [(r.state, r.attempt) for r in rows(study)] == [("complete", 1)] * 12
+    assert last.complete and {(r.state, r.attempt) for r in rows(study)} == {("complete", 1)}
     trained = Counter(log.read_text().splitlines())
     assert len(trained) == 12 * EPOCHS
     study.close()
