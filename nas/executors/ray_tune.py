@@ -30,11 +30,13 @@ from nas.executors.ray_head import Head
 
 # Set before Ray is imported, unless the user has: no usage statistics, no output of its own, no
 # files for Tune's sake, our signal handlers in place of Tune's, and no trial started again by Tune.
+# The kernel kills for lack of memory, not Ray: Tune gives up when Ray does.
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "token",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_DEDUP_LOGS": "1",
+    "RAY_memory_monitor_refresh_ms": "0",
     "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -171,6 +173,14 @@ class RayExecutor:
                 ),
             )
             tuner.fit()
+        except RuntimeError as error:
+            if type(error.__cause__).__name__ != "OutOfMemoryError":
+                raise
+            raise StudyError(
+                "Ray has killed a worker for lack of memory, after which Tune goes on with none; "
+                "`resume` continues, and with RAY_memory_monitor_refresh_ms=0 at `ray start` the "
+                "kernel does so, which costs its trial half the batch only"
+            ) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -100,12 +100,12 @@ def test_broken_machine_beside_a_healthy_one(url, tmp_path):
         log = str(tmp_path / "log")
         drive = [sys.executable, str(DRIVER), url, "s", "", "0", log]
         with subprocess.Popen(drive, **facts) as healthy:
-            said, _ = broken.communicate(timeout=120)
+            said, _ = broken.communicate(timeout=250)
             assert "continue with: " in said, said
             (failing,) = status("s", url)["failing"]
             assert failing["node"] == "broken"
             assert "a known design fails on broken as well" in " ".join(said.split())
-            said, _ = healthy.communicate(timeout=120)
+            said, _ = healthy.communicate(timeout=250)
             assert healthy.returncode == 0, said
     ended = [r for r in rows(study) if r.newest]
     assert [r.state for r in ended if r.role == CANDIDATE] == ["complete"] * 60

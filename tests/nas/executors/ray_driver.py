@@ -44,17 +44,16 @@ class Failing(FakeProxy):
             ctypes.string_at(0)
         if wanted == "hang":
             time.sleep(1e6)
-        if wanted in ("limited", "swell") and recipe.accumulate == 1:
-            take_memory(limited=wanted == "limited")
+        if wanted == "hungry" and recipe.accumulate == 1:
+            take_memory()
         errors = {"oom": MemoryError("no room"), "nan": NanLoss("nan")}
         self.raises = lambda *_: errors.get(wanted)
         return super().__call__(config, recipe, **options)
 
 
-def take_memory(*, limited: bool) -> None:
-    """Take memory until somebody minds. limited: the kernel, in the group of MEMORY_GROUP."""
-    if limited:
-        (Path(os.environ["MEMORY_GROUP"]) / "cgroup.procs").write_text(str(os.getpid()))
+def take_memory() -> None:
+    """Take memory in the group of MEMORY_GROUP until the kernel minds."""
+    (Path(os.environ["MEMORY_GROUP"]) / "cgroup.procs").write_text(str(os.getpid()))
     held = []
     for _ in range(200):
         held.append(b"x" * (32 << 20))
