@@ -12,7 +12,7 @@ from doubles import new_study, settings
 from sqlalchemy import select
 
 from nas.driver.clock import SystemClock
-from nas.store.tables import Environment, Run
+from nas.store.tables import Run
 
 ROOT = Path(__file__).resolve().parents[3]
 # The second node has a name and a GPU, so it says, and a file system of its own on $ALONE. All dies
@@ -96,89 +96,3 @@ def test_node_that_does_not_see_the_checkpoints_is_named(on_cluster, tmp_path):
     for study in (alone, shared):
         assert not [path for path in study.checkpoints.rglob("*") if path.is_file()]
         study.close()
-
-
-DEVICE = """
-import sys
-from doubles import FakeProxy
-from nas.driver.running import run
-from nas.driver.studies import open_study
-from nas.executors.choice import choose_executor, place_for
-
-address, url, folder = "127.0.0.1:6399", *sys.argv[1:]
-place = place_for("auto", address, backend="auto", checkpoints=folder)
-executor = choose_executor(device=place.device, ray_address=address, proxy=FakeProxy())
-print("END", place.device, run(open_study("s", url, place=place), executor).reason)
-"""
-
-
-@pytest.mark.chaos
-@pytest.mark.timeout(300)
-def test_driver_without_a_gpu_trains_on_those_of_the_cluster(on_cluster, tmp_path):
-    """And its rows say where."""
-    url = f"sqlite:///{tmp_path}/nas.db"
-    study = new_study(url, settings(trials=3), clock=SystemClock(), device="cuda")
-    said = on_cluster(DEVICE, url, tmp_path / "shared").splitlines()[-1]
-    assert said == "END cuda 3 of 3 candidates are done"
-    rows = study.store.read(lambda s: list(s.scalars(select(Run))))
-    assert [(r.state, r.node) for r in rows] == [("complete", "second")] * 3
-    facts = study.store.read(lambda s: s.get_one(Environment, rows[0].environment_id).facts)
-    assert facts["host"] == "second"
-    study.close()
-
-
-# As a spot market does: the node is told that it will go, and goes.
-PREEMPTED = """
-import os, subprocess, sys, threading, time
-import psutil, ray
-from doubles import FakeProxy
-from nas.driver.progress import EpochDone, TrialRequeued
-from nas.driver.running import run
-from nas.driver.studies import open_study
-from nas.executors.ray_tune import RayExecutor
-
-address, (url, taking, gone) = "127.0.0.1:6399", sys.argv[1:]
-epochs = []
-
-def wait(*_):
-    while os.path.exists(taking) and not os.path.exists(gone):
-        time.sleep(0.1)
-
-def take_away():
-    open(taking, "w").close()
-    (node,) = [n["NodeID"] for n in ray.nodes() if n["NodeManagerHostname"] == "second"]
-    told = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "sold"]
-    told += ["--deadline-remaining-seconds", "1", "--node-id", node, "--address", address]
-    subprocess.run(["ray", "drain-node", *told], check=True, stdout=sys.stderr)
-    time.sleep(1.5)
-    for process in psutil.process_iter():
-        if process.name() == "raylet" and "127.0.0.2" in " ".join(process.cmdline()):
-            process.kill()
-    open(gone, "w").close()
-
-def progress(event):
-    if isinstance(event, TrialRequeued):
-        print("BACK", event.trial, event.reason)
-    if isinstance(event, EpochDone):
-        epochs.append(event.trial)
-        if len(epochs) == 2:
-            threading.Thread(target=take_away).start()
-
-executor = RayExecutor(address=address, workers=2, proxy=FakeProxy(seconds=1.0, raises=wait))
-print("END", run(open_study("s", url), executor, progress).reason)
-"""
-
-
-@pytest.mark.chaos
-@pytest.mark.timeout(300)
-def test_preempted_node_costs_its_trial_no_attempt(on_cluster, tmp_path):
-    url = f"sqlite:///{tmp_path}/nas.db"
-    study = new_study(url, settings(trials=4), clock=SystemClock())
-    *_, back, ended = on_cluster(
-        PREEMPTED, url, tmp_path / "taking", tmp_path / "gone"
-    ).splitlines()
-    assert back.startswith("BACK ") and "its machine was taken away" in back
-    assert ended == "END 4 of 4 candidates are done"
-    rows = study.store.read(lambda s: list(s.scalars(select(Run))))
-    assert [(r.state, r.attempt) for r in rows] == [("complete", 1)] * 4
-    study.close()
