@@ -37,7 +37,11 @@ def name_of(strategy: str | Callable[..., Any]) -> str:
             f"strategy {shown!r}: a study that is continued could not import it; {_FORMS}, kept in "
             "a module"
         )
-    return f"{module}:{name}"
+    parts = module.split(".")
+    packages = [".".join(parts[: n + 1]) for n in range(len(parts))]
+    # The package that shows it, rather than the file it is written in, which may move.
+    shown_by = (p for p in packages if getattr(sys.modules.get(p), name, None) is strategy)
+    return f"{next(shown_by, module)}:{name}"
 
 
 def find(name: str) -> Callable[[SearchSpace, int], BaseSampler]:

@@ -40,6 +40,8 @@ def test_function_of_space_and_seed_is_a_strategy():
 
 def test_class_is_stored_by_its_name():
     name = name_of(optuna.samplers.GPSampler)
+    assert name == "optuna.samplers:GPSampler"
+    assert name_of(fixed) == f"{__name__}:fixed"
     assert isinstance(make_sampler(name, None, 3), optuna.samplers.GPSampler)
     assert name_of("tpe") == "tpe"
 
