@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
@@ -89,6 +90,16 @@ class BlockConfig(Model):
             raise ValueError(f"beside (local_branch) needs width 8 or more (found {width})")
         if self.ffn is not None and self.ffn.hidden(width) < 1:
             raise ValueError(f"ffn ratio {self.ffn.ratio} leaves no hidden channel")
+
+    @property
+    def width_step(self) -> int:
+        """What widths must be multiples of."""
+        return math.lcm(*(m.width_step for m in (self.mixer, self.beside) if m is not None))
+
+    def at_step(self, step: int) -> BlockConfig:
+        """Return what stands for this block where widths are multiples of step: as many FLOPs."""
+        beside = None if self.beside is None else self.beside.at_step(step)
+        return self.model_copy(update={"mixer": self.mixer.at_step(step), "beside": beside})
 
     def adapts_to(self, side: int) -> tuple[BlockConfig, list[str]]:
         """Return what stands for this block on a small map, and what cannot act there."""

@@ -100,7 +100,8 @@ class Choice:
             by = f" in steps of {self.step}" if self.step > 1 else ""
             return f"is not an integer from {self.low} to {self.high}{by}; nearest is {near}"
         if self.form == "pattern":
-            foreign = sorted(set(value) - set(self.letters)) if isinstance(value, str) else []
+            named = filter(str.isalpha, value) if isinstance(value, str) else ()
+            foreign = sorted(set(named) - set(self.letters))
             if foreign:
                 return f"uses the letter {foreign[0]!r}; letters are {', '.join(self.letters)}"
         shown = [json.dumps(o) for o in self.options]
@@ -140,12 +141,12 @@ class Choice:
     # -- draws and neighbors --
 
     def draw(self, allowed: Sequence[Value], rng: np.random.Generator) -> Value:
-        """Draw one of the allowed options: of patterns the period first, others uniformly.
+        """Draw one of the allowed options: of tiled patterns the period first, others uniformly.
 
         There are 3 patterns of one letter and 54 of four where 3 letters mix, so that uniform
         draws would hardly ever propose a stage of one kind.
         """
-        if self.form != "pattern":
+        if self.form != "pattern" or any("*" in option for option in allowed):
             return allowed[int(rng.random() * len(allowed))]
         found = self._periods.get(id(allowed))
         if found is None or found[0] is not allowed:

@@ -16,6 +16,7 @@ from backbones.language import spell
 from backbones.parts import BlockConfig
 from backbones.yaml_files import Document, Loc
 from search_spaces.choices import Choice, Value, freeze
+from search_spaces.copies import Copies
 from search_spaces.errors import SpaceError
 from search_spaces.fit import with_widths
 from search_spaces.language import FitEntry, SpaceFile
@@ -37,14 +38,17 @@ class Definition:
     choices and whens are in dependency order; rules hold the spelling rule of every pattern,
     then the constraints as written. targets: choice -> expanded config paths. spread: for choices
     without `sets`, path -> the key of an option under which its value stands. points: preset ->
-    what changes it. origin: choice of a `per` -> the name it is written under. base: full plain
-    data of the base config.
+    what changes it. origin: choice of a `per` -> the name it is written under. stated: the base as
+    the file has it. base_config: with twins, and with the blocks that a stage has of its own;
+    copies: which these are. base: full plain data of that.
     """
 
     file: SpaceFile
     document: Document
+    stated: BackboneConfig
     base_config: BackboneConfig
     base: dict[str, Any]
+    copies: Copies = field(init=False)
     choices: dict[str, Choice] = field(default_factory=dict)
     targets: dict[str, list[Path]] = field(default_factory=dict)
     spread: dict[str, dict[Path, str]] = field(default_factory=dict)
@@ -79,7 +83,14 @@ class Definition:
     def written(self, name: str, path: Path, setting: Any) -> Any:
         """Return what a choice writes to one of its paths, given what its option stands for."""
         keys = self.spread.get(name)
-        return setting if keys is None else setting[keys[path]]
+        value = setting if keys is None else setting[keys[path]]
+        if path[0] == "stages" and path[2] == "pattern":
+            return self.copies.spelled(int(path[1]), value)
+        return value
+
+    def said(self, path: Path) -> str:
+        """Return a place of designs as the file names it."""
+        return self.copies.said(".".join(map(str, path)))
 
     # -- designs --
 
@@ -169,7 +180,7 @@ class Definition:
                 write(data, path, self.written(name, path, self.choices[name].setting(value)))
             except (KeyError, IndexError, TypeError):
                 raise SpaceError(
-                    f"{name}: there is no {'.'.join(map(str, path))} in this design; give {name} "
+                    f"{name}: there is no {self.said(path)} in this design; give {name} "
                     "a when that holds only where there is one"
                 ) from None
         return data
@@ -208,7 +219,7 @@ def blamed(
             shared = _subsequence(path, at)
             if shared > best[0]:
                 best = (shared, name)
-    return best[1], problem(exc, space.plain(point))
+    return best[1], space.copies.said(problem(exc, space.plain(point)))
 
 
 def problem(exc: ValidationError, data: dict[str, Any]) -> str:

@@ -106,10 +106,10 @@ def fit_widths(
 ) -> BackboneConfig:
     """Return the config with the stage widths that land highest in the first band.
 
-    Widths are multiples of `step` in about the config's own ratios; all other bands are kept
-    too. One percent below the top of the first band weighs as much as one percent of mean
-    deviation from the ratios. Where multiples of `step` leap over the band, as with one stage they
-    may, it takes multiples of step / 2, step / 4, ... down to 2. Deterministic.
+    Widths are multiples of `step`, and of what mixers ask, in about the config's own ratios; all
+    other bands are kept too. One percent below the top of the first band weighs as much as one
+    percent of mean deviation from the ratios. Where multiples of `step` leap over the band, as with
+    one stage they may, it takes multiples of step / 2, step / 4, ... down to 2. Deterministic.
     Units: as `Band`; image_size in pixels.
     Raises: UnreachableError, a SpaceError that names the nearest reachable cost.
     """
@@ -117,13 +117,14 @@ def fit_widths(
         return config
     costs = _Costs(config, bands, image_size, convention)
     shape = tuple(float(stage.width) for stage in config.stages)
-    finer = step
+    multiple = math.lcm(*(config.blocks[x].width_step for s in config.stages for x in s.letters))
+    finer = math.lcm(step, multiple)
     while True:
         found = _fit(costs, shape, finer)
         if found is not None:
             return with_widths(config, found)
         too_large = _climb(costs, shape, 0.0, finer)[0] is None
-        if too_large or finer % 2 or finer // 2 < FINEST_STEP:
+        if too_large or finer % 2 or finer // 2 < FINEST_STEP or finer // 2 % multiple:
             raise _unreachable(costs, shape, finer, image_size, convention)
         finer //= 2
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
+from backbones.language import spell
 from backbones.yaml_files import Loc
 from search_spaces import patterns
 from search_spaces.choices import Choice, Value, freeze, show
@@ -50,7 +51,7 @@ def choice(
         listed = _patterns(space, name, entry, depths)
         return Choice(
             kind="categorical", form="pattern", options=listed,
-            settings=tuple("".join(entry.letters[x] for x in p) for p in listed),
+            settings=tuple("".join(entry.letters.get(x, x) for x in p) for p in listed),
             letters=tuple(entry.letters), **common,
         )  # fmt: skip
     here = ("choices", name, "options")
@@ -95,11 +96,12 @@ def _patterns(
     here: Loc = ("choices", name)
     assert entry.letters is not None
     for letter, block in entry.letters.items():
-        if block not in space.base["blocks"]:
+        known = space.copies.written["blocks"]
+        if block not in known:
             space.fail(
                 (*here, "letters"),
                 f"letter {letter!r} names block {block!r}, which is not under base.blocks; "
-                f"declared: {', '.join(space.base['blocks'])}",
+                f"declared: {', '.join(known)}",
             )
     for path in space.targets[name]:
         if len(path) != 3 or (path[0], path[2]) != ("stages", "pattern"):
@@ -107,14 +109,14 @@ def _patterns(
     possible = _possible_depths(space, name, depths)
     if entry.patterns is not None:
         for i, pattern in enumerate(entry.patterns):
-            foreign = sorted(set(pattern) - set(entry.letters))
-            if not pattern or foreign:
-                space.fail(
-                    (*here, "patterns", i),
-                    f"{pattern!r} uses {foreign[0]!r}; letters: {', '.join(entry.letters)}"
-                    if foreign
-                    else "a pattern has one letter or more",
-                )
+            foreign = sorted(set(filter(str.isalpha, pattern)) - set(entry.letters))
+            if foreign:
+                said = f"{pattern!r} uses {foreign[0]!r}; letters: {', '.join(entry.letters)}"
+                space.fail((*here, "patterns", i), said)
+            try:
+                spell(pattern, 1)
+            except ValueError as error:
+                space.fail((*here, "patterns", i), str(error))
         kept = patterns.useful(entry.patterns, possible)
         for i, pattern in enumerate(entry.patterns):
             if pattern not in kept or pattern in entry.patterns[:i]:

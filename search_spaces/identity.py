@@ -23,7 +23,9 @@ def content(space: Definition) -> dict[str, Any]:
         for name, entry in space.file.choices.items()
     }
     base = space.base_config.to_dict()
+    followed = {twin: entry.of for twin, entry in space.file.twins.items()}
     return {
+        **({"twins": followed} if followed else {}),
         "base": {k: v for k, v in base.items() if k not in UNSEEN},
         "choices": described,
         "constraints": list(space.file.constraints),
@@ -59,5 +61,5 @@ def self_contained(text: str, definition: Definition) -> str:
     if not isinstance(definition.file.base, str):
         return text
     data = yaml.safe_load(text)
-    data["base"] = definition.base_config.to_dict()
+    data["base"] = definition.stated.to_dict()
     return yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=100)

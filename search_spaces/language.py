@@ -73,7 +73,8 @@ class ChoiceEntry(Entry):
     letters: pattern over depth. Letters are block names ("qs"), or letter: block name where a
         stage has blocks of its own; with max_period or patterns.
     max_period: letters of the longest pattern. patterns: a list of all that there are.
-    sets: the config path or paths that the value is written to. Without sets, each option is a
+    sets: the config path or paths that the value is written to; stages.N.blocks.LETTER is a block
+        in that stage alone. Without sets, each option is a
         mapping of its own from paths to values, the same paths in all.
     per: in place of sets, a path with alternatives (`*`, `a|b`): a choice of its own for each
         match, named NAME_1, NAME_2, ...; {n} in about stands for the number.
@@ -173,6 +174,16 @@ class ChoiceEntry(Entry):
             raise ValueError("options without sets must all name the same paths")
 
 
+class TwinEntry(Entry):
+    """A block that is another one in all but what is said, whatever choices make of that.
+
+    of: the block it follows. but: path below the block -> its own value there.
+    """
+
+    of: Letter
+    but: Annotated[dict[str, JsonValue], Field(min_length=1)]
+
+
 class FitEntry(Entry):
     """Stage widths are not chosen but solved for.
 
@@ -207,7 +218,7 @@ class SpaceFile(Entry):
 
     schema: of this language, 1. name: in lower case. version: to be raised when choices change.
     description: a line for `spaces`. base: what no choice sets: a preset, the path of a config
-    file, or a config.
+    file, or a config. twins: letter -> a block beside those of the base that follows one of them.
     choices: name -> what may vary. constraints: statements that no design may break.
     fit: solve for the stage widths instead of choosing them.
     points: published designs that a search is compared with, as preset: {path: value, ...}
@@ -223,6 +234,7 @@ class SpaceFile(Entry):
         str | dict[str, JsonValue],
         BeforeValidator(lambda base: base, json_schema_input_type=str | BackboneConfig),
     ]
+    twins: dict[Letter, TwinEntry] = {}
     choices: Annotated[dict[Annotated[str, Field(pattern=NAME)], ChoiceEntry], Field(min_length=1)]
     constraints: tuple[dict[str, JsonValue], ...] = ()
     points: dict[str, dict[str, JsonValue] | None] = {}

@@ -6,27 +6,29 @@ shows that the space can hold what it says.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path as FilePath
 from typing import Any, NoReturn
 
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from backbones import yaml_files
 from backbones.config import BackboneConfig
 from backbones.errors import ConfigError
+from backbones.parts import BlockConfig
 from backbones.yaml_files import Document, Loc
 from kernels.errors import nearest
-from search_spaces import forms
+from search_spaces import forms, use
 from search_spaces.choices import show
 from search_spaces.conditions import TESTS, WORDS, Reader
+from search_spaces.copies import Copies
 from search_spaces.definition import Definition, point_config
 from search_spaces.errors import SpaceError
-from search_spaces.language import ChoiceEntry, SpaceFile
-from search_spaces.paths import Path, expand, within
+from search_spaces.language import ChoiceEntry, SpaceFile, TwinEntry
+from search_spaces.paths import Path, expand, within, write
 from search_spaces.proof import check_possible, prove
-from search_spaces.statements import All_, Linear, Reduced, Test, all_of, any_of
 
 
 def read(document: Document, folder: FilePath | None = None, proven: bool = False) -> Definition:
@@ -39,13 +41,13 @@ def read(document: Document, folder: FilePath | None = None, proven: bool = Fals
     _refuse_booleans(document.data, (), document)
     file = yaml_files.validate(SpaceFile, document, SpaceError)
     config = _base(file, document, folder)
-    base = config.model_dump(mode="json", by_alias=True)
-    base.update(name=None, family=None, drop_path_rate=config.drop_path_rate)
-    space = Definition(file, document, config, base, fit=file.fit)
+    space = Definition(file, document, config, config, _full(config), fit=file.fit)
+    _copy(space)
     file = space.file = _each(space)
     depths = _read_targets(space)
     for name, entry in file.choices.items():
         space.choices[name] = forms.choice(space, name, entry, depths)
+    use.drop_idle(space)
     reader = Reader(space.choices, space.fail)
     for name, entry in file.choices.items():
         if entry.when is not None:
@@ -56,7 +58,7 @@ def read(document: Document, folder: FilePath | None = None, proven: bool = Fals
         space.constraints.append(reader.read(raw, ("constraints", i)))
     space.rules += space.constraints
     check_possible(space)
-    _infer_use(space)
+    use.infer(space)
     _order(space, depths)
     check_possible(space)
     if not proven:
@@ -107,6 +109,58 @@ def _base(file: SpaceFile, document: Document, folder: FilePath | None) -> Backb
     return yaml_files.validate(_Inline, inline, SpaceError).base
 
 
+def _full(config: BackboneConfig) -> dict[str, Any]:
+    """Return all of a base, as plain data."""
+    base = config.model_dump(mode="json", by_alias=True)
+    return {**base, "name": None, "family": None}
+
+
+def _copy(space: Definition) -> None:
+    """Add the twins to the base, and the blocks that a stage has of its own."""
+    twins: dict[str, tuple[str, list[Path]]] = {}
+    for letter, twin in space.file.twins.items():
+        twins[letter] = twin.of, _add_twin(space, letter, twin)
+    if twins:
+        space.base_config = BackboneConfig.model_validate(space.base)
+        space.base = _full(space.base_config)
+    space.copies = Copies(space.base, twins)
+    texts = (t for e in space.file.choices.values() for t in (e.per, *forms.path_texts(e)) if t)
+    try:
+        parted = space.copies.part(texts)
+    except SpaceError as exc:
+        space.fail(("choices",), str(exc))
+    if parted:
+        space.base_config = BackboneConfig.model_validate(space.base)
+
+
+def _add_twin(space: Definition, letter: str, twin: TwinEntry) -> list[Path]:
+    """Put a twin beside its block; return the paths in which it differs."""
+    blocks, here = space.base["blocks"], ("twins", letter)
+    if letter in blocks:
+        space.fail(here, f"{letter} is a block already; choose another letter")
+    if twin.of not in blocks or twin.of in space.file.twins:
+        declared = ", ".join(b for b in blocks if b not in space.file.twins)
+        space.fail((*here, "of"), f"{twin.of!r} is not under base.blocks; declared: {declared}")
+    own, differs = copy.deepcopy(blocks[twin.of]), []
+    for text, value in twin.but.items():
+        try:
+            places = expand(text, own)
+        except SpaceError as exc:
+            space.fail((*here, "but", text), str(exc))
+        for path in places:
+            write(own, path, value)
+        differs += places
+    try:
+        block = BlockConfig.model_validate(own).model_dump(mode="json")
+    except ValidationError as exc:
+        said = yaml_files.describe(exc, BlockConfig, Document(own, "twin"))
+        space.fail((*here, "but"), said.removeprefix("twin: "))
+    if block == blocks[twin.of]:
+        space.fail((*here, "but"), f"{letter} is {twin.of} itself; change a value")
+    blocks[letter] = block
+    return differs
+
+
 # --- choices -----------------------------------------------------------------------------------
 
 
@@ -119,7 +173,7 @@ def _each(space: Definition) -> SpaceFile:
             choices[name] = entry
             continue
         try:
-            places = expand(entry.per, space.base)
+            places = expand(entry.per, space.copies.written)
         except SpaceError as exc:
             space.fail(("choices", name, "per"), str(exc))
         parts = [i for i, at in enumerate(zip(*places)) if len(set(at)) > 1] or [1]
@@ -146,28 +200,22 @@ def _read_targets(space: Definition) -> dict[int, tuple[str, int]]:
             space.fail(("choices", name), "is a word of the language; choose another name")
         found: list[Path] = []
         for text in forms.path_texts(entry):
+            here: Loc = ("choices", name, "sets" if entry.sets else "options")
             try:
-                places = expand(text, space.base)
+                named = expand(text, space.copies.written)
+                places = [at for path in named for at in space.copies.places(path)]
             except SpaceError as exc:
-                space.fail(("choices", name, "sets" if entry.sets else "options"), str(exc))
+                space.fail(here, str(exc))
+            _check_whole(space, here, named)
             found += places
             if not entry.sets:
                 space.spread.setdefault(name, {}).update(dict.fromkeys(places, text))
-        for path in found:
-            least = {"stages": 3, "blocks": 2}.get(str(path[0]), 1)
-            if len(path) < least:
-                field = "blocks.LETTER.mixer" if path[0] == "blocks" else "stages.N.depth"
-                space.fail(
-                    ("choices", name, "sets" if entry.sets else "options"),
-                    f"{'.'.join(map(str, path))} is more than one field; name what varies in it, "
-                    f"e.g. {field}",
-                )
         space.targets[name] = found
         for path in found:
             if path in owner and space.file.choices[owner[path]].when == entry.when:
                 space.fail(
                     ("choices", name, "sets"),
-                    f"{'.'.join(map(str, path))} is already set by {owner[path]}; "
+                    f"{space.said(path)} is already set by {owner[path]}; "
                     "keep one of the two, or give them conditions that exclude each other",
                 )
             owner[path] = name
@@ -176,6 +224,19 @@ def _read_targets(space: Definition) -> dict[int, tuple[str, int]]:
                 depths[stage] = (name, space.base["stages"][stage]["depth"])
     _check_below_null(space)
     return depths
+
+
+def _check_whole(space: Definition, here: Loc, places: list[Path]) -> None:
+    """Refuse a path that names more than one field."""
+    for path in places:
+        least = {"stages": 4 if path[2:3] == ("blocks",) else 3, "blocks": 2}.get(str(path[0]), 1)
+        if len(path) < least:
+            field = "blocks.LETTER.mixer" if "blocks" in path else "stages.N.depth"
+            space.fail(
+                here,
+                f"{'.'.join(map(str, path))} is more than one field; name what varies in it, "
+                f"e.g. {field}",
+            )
 
 
 def _check_below_null(space: Definition) -> None:
@@ -190,66 +251,11 @@ def _check_below_null(space: Definition) -> None:
                     if not any(within(above, p) for p in others):
                         space.fail(
                             ("choices", name, "sets"),
-                            f"{'.'.join(map(str, above))} is null in the base, so "
-                            f"{'.'.join(map(str, path))} does not exist; give it a value there",
+                            f"{space.said(above)} is null in the base, so {space.said(path)} does "
+                            "not exist; give it a value there",
                         )
                     break
                 node = node[key]
-
-
-# --- use ---------------------------------------------------------------------------------------
-
-
-def _infer_use(space: Definition) -> None:
-    """Let a choice that writes into blocks alone exist only where a pattern places one of them."""
-    asked: dict[str, set[str]] = {name: _names(when) for name, when in space.whens.items()}
-    inside = {
-        name: {str(p[1]) for p in paths} if all(p[0] == "blocks" for p in paths) else set()
-        for name, paths in space.targets.items()
-    }
-    for name, blocks in inside.items():
-        used = _placed(space, blocks) if blocks else None
-        above = _names(used)
-        while (more := above.union(*(asked.get(n, set()) for n in above))) > above:
-            above = more
-        when = space.whens.get(name)
-        parts = when.parts if isinstance(when, All_) else (when,)
-        # A choice that needs another one of the same blocks needs no word of the blocks.
-        implied = used in parts or any(
-            isinstance(part, (Test, Linear)) and inside[n] and inside[n] <= blocks
-            for part in parts
-            for n in _names(part)
-        )
-        if used is not None and name not in above and not implied:
-            space.whens[name] = used if name not in asked else all_of([when, used])
-
-
-def _placed(space: Definition, blocks: set[str]) -> Reduced:
-    """Return the statement that one of the blocks is in use; None where one always may be."""
-    tests: list[Reduced] = []
-    chosen: set[Any] = set()
-    for name, choice in space.choices.items():
-        if not choice.letters:
-            continue
-        named = space.file.choices[name].letters or {}
-        letters = tuple(x for x in choice.letters if named[x] in blocks)
-        optional = name in space.whens
-        chosen |= set() if optional else {path[1] for path in space.targets[name]}
-        if letters and all(set(letters) & set(option) for option in choice.options):
-            return None
-        if letters:
-            shown = f"contains {' or '.join(letters)}"
-            tests.append(Test(name, "contains", letters, shown))
-    for index, stage in enumerate(space.base["stages"]):
-        if index not in chosen and blocks & set(stage["pattern"]):
-            return None
-    return any_of(tests) if tests else None
-
-
-def _names(statement: Reduced) -> set[str]:
-    if statement is None or isinstance(statement, bool):
-        return set()
-    return set(statement.names)
 
 
 # --- order and possibility ---------------------------------------------------------------------

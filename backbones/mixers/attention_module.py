@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbones.initialization import linear
+from backbones.initialization import linear, normal
 from backbones.language import Grid
 from backbones.mixers.attention import AttentionConfig
 from backbones.tables import table
@@ -22,14 +22,24 @@ def seen(height: int, width: int, window: int) -> np.ndarray:
     return parts.transpose(0, 2, 1, 3).reshape(-1, window**2)
 
 
+def offsets(window: int) -> np.ndarray:
+    """Return which offset lies between two tokens of a window. Shapes: (window ** 2,) * 2."""
+    rows, cols = np.divmod(np.arange(window**2), window)
+    down, right = (at[:, None] - at[None, :] + window - 1 for at in (rows, cols))
+    return down * (2 * window - 1) + right
+
+
 class Attention(nn.Module):
-    """softmax(Q K^T / sqrt(d)) V, between projections with biases."""
+    """softmax(Q K^T / sqrt(d) + bias) V, between projections with biases."""
 
     def __init__(self, config: AttentionConfig, width: int, **place: object) -> None:
         super().__init__()
         self.window, self.head_dim = config.window, config.head_dim
         self.qkv = linear(width, 3 * width)
         self.proj = linear(width, width)
+        self.bias = None
+        if config.position == "relative" and config.window is not None:
+            self.bias = normal((2 * config.window - 1) ** 2, width // config.head_dim)
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
         """Mix tokens. Shapes: (B, L, C) in and out."""
@@ -46,6 +56,11 @@ class Attention(nn.Module):
             qkv = qkv.unsqueeze(1)
         # (B, windows, heads, tokens, head_dim) each
         q, k, v = qkv.unflatten(-1, (3, -1, self.head_dim)).permute(3, 0, 1, 4, 2, 5)
+        if self.bias is not None:
+            at = table(offsets, x.device, torch.int64, window)
+            bias = self.bias.index_select(0, at.flatten()).unflatten(0, at.shape)
+            bias = bias.permute(2, 0, 1).to(q.dtype)
+            mask = bias if mask is None else bias.masked_fill(~mask, -torch.inf)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         y = y.transpose(2, 3).flatten(3)
         if window is not None:

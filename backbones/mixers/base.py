@@ -43,6 +43,15 @@ class MixerConfig(Model, ABC):
         """Raise ValueError for a block width that the mixer cannot work at."""
 
     @property
+    def width_step(self) -> int:
+        """What widths must be multiples of."""
+        return 1
+
+    def at_step(self, step: int) -> MixerConfig:
+        """Return what stands for this mixer where widths are multiples of step: as many FLOPs."""
+        return self
+
+    @property
     def takes_class_token(self) -> bool:
         """Whether tokens that are no part of the map may be mixed too."""
         return False

@@ -39,6 +39,8 @@ class ConvConfig(Model):
 class SSMConfig(MixerConfig):
     """Selective scan (S6) over K routes of a scan order.
 
+    scan: false leaves out the scan alone, with all that belongs to it: the projections, the
+        convolution, the gate and the norm stay (MambaOut's question, arXiv 2405.07992, section 3).
     order: which routes. d_state: N. expand: inner width / width. dt_rank: R, "auto" is
     ceil(width / 16). conv: depthwise conv before the scan, null for none.
     activation: after the convolution, or in its place; gates stay SiLU (VMamba's ablation).
@@ -69,6 +71,7 @@ class SSMConfig(MixerConfig):
     module: ClassVar[str] = "backbones.mixers.ssm_module:SSM"
 
     kind: Literal["ssm"] = "ssm"
+    scan: bool = True
     order: Order = CrossOrder()
     d_state: Annotated[int, Field(ge=1, le=64)] = 1
     expand: Annotated[float, Field(gt=0)] = 2.0
@@ -104,6 +107,12 @@ class SSMConfig(MixerConfig):
     @model_validator(mode="after")
     def _consistent(self) -> SSMConfig:
         order = self.order
+        if not self.scan:
+            if self.causal:
+                raise ValueError(
+                    "scan false leaves no routes for a causal conv to follow; use conv 2d or null"
+                )
+            return self
         for field in ("direction_bias", "raster_steps"):
             asked = self.direction_bias if field == "direction_bias" else field in self.compat
             if asked and not order.adjacent:
@@ -156,10 +165,10 @@ class SSMConfig(MixerConfig):
 
     @property
     def scan_state(self) -> int:
-        return self.d_state
+        return self.d_state if self.scan else 0
 
     def turn(self, index: int, count: int) -> tuple[int, int] | None:
-        return None if self.shift is None else self.shift.resolve(index, count)
+        return self.shift.resolve(index, count) if self.shift and self.scan else None
 
     def inner(self, width: int) -> int:
         """E, the number of scanned channels."""
@@ -171,12 +180,13 @@ class SSMConfig(MixerConfig):
 
     def check_width(self, width: int) -> None:
         """Raise ValueError for too few inner channels: predictors and attention divide theirs."""
-        if self.split and self.inner(width) % self.order.num_routes:
+        if self.scan and self.split and self.inner(width) % self.order.num_routes:
             raise ValueError(
                 f"split: {self.inner(width)} inner channels are no multiple of "
                 f"{self.order.num_routes} routes; change width or expand"
             )
         least = 8 if self.merge == "attention" else self.order.least_channels
+        least = least if self.scan else 1
         if self.inner(width) < least:
             raise ValueError(
                 f"width {width} x expand {self.expand} leaves {self.inner(width)} inner channels; "
@@ -184,6 +194,8 @@ class SSMConfig(MixerConfig):
             )
 
     def adapts_to(self, side: int) -> tuple[SSMConfig, list[str]]:
+        if not self.scan:
+            return self, []
         alone = [f"order {self.order.kind} cannot act on a single token"] if side == 1 else []
         order, notes = self.order.adapts_to(side)
         shift, more = (None, []) if self.shift is None else self.shift.adapts_to(side)
@@ -199,6 +211,17 @@ class SSMConfig(MixerConfig):
         self, width: int, shift: tuple[int, int] | None = None, class_token: bool = False
     ) -> dict[str, Any]:
         gate, merge = self.gate, self.merge
+        if not self.scan:
+            return {
+                "kind": self.kind,
+                "scan": False,
+                "inner": self.inner(width),
+                "conv": plain(self.conv),
+                "gate": "output" if gate == "scan" and self.out_norm is None else gate,
+                "out_norm": plain(self.out_norm),
+                "proj_bias": self.proj_bias,
+                **({"activation": self.activation} if self.activation != "silu" else {}),
+            }
         if gate == "scan" and merge != "attention" and self.out_norm is None:
             gate = "output"  # gating each summand or the sum is the same
         if merge == "mean" and (self.order.num_routes == 1 or self.order.parts):
@@ -224,9 +247,8 @@ class SSMConfig(MixerConfig):
         }
 
     def cost(self, tally: Tally, width: int, grid: Grid, extra: int) -> None:
-        order, inner, rank, state = self.order, self.inner(width), self.rank(width), self.d_state
-        routes, positions = order.num_routes, grid[0] * grid[1]
-        tokens, length = positions + extra, order.length(grid) + extra
+        inner, routes, positions = self.inner(width), self.order.num_routes, grid[0] * grid[1]
+        tokens, length = positions + extra, self.order.length(grid) + extra
         gates = 1 if self.gate == "none" else 2
         tally.linear("mixer.projections", width, gates * inner, tokens, bias=self.proj_bias)
         if self.conv is not None and self.causal:
@@ -235,6 +257,16 @@ class SSMConfig(MixerConfig):
         elif self.conv is not None:
             weight = inner * self.conv.kernel**2
             tally.conv("mixer.conv", weight, inner * self.conv.bias, positions)
+        if self.scan:
+            self._cost_scan(tally, inner, self.rank(width), grid, extra)
+        tally.norm("mixer.norm", self.out_norm, inner, tokens)
+        tally.linear("mixer.projections", inner, width, tokens, bias=self.proj_bias)
+
+    def _cost_scan(self, tally: Tally, inner: int, rank: int, grid: Grid, extra: int) -> None:
+        """Count the scan, what steps it, and what joins its routes."""
+        order, state, routes = self.order, self.d_state, self.order.num_routes
+        positions = grid[0] * grid[1]
+        tokens, length = positions + extra, order.length(grid) + extra
         order.cost(tally, inner, grid)
         if self.cascade:
             tally.bare_norm("mixer.norm", inner, self.passes * positions)
@@ -251,5 +283,3 @@ class SSMConfig(MixerConfig):
         tally.add("mixer.scan", sets * (each * state + each), scan)
         if self.merge == "attention":
             tally.channel_attention("mixer.attention", inner, tokens, uses=routes)
-        tally.norm("mixer.norm", self.out_norm, inner, tokens)
-        tally.linear("mixer.projections", inner, width, tokens, bias=self.proj_bias)

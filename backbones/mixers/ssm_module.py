@@ -66,14 +66,15 @@ class SSM(nn.Module):
                 inner, inner, conv.kernel, padding=conv.kernel // 2, groups=inner, bias=conv.bias
             )
         self.activation = getattr(F, config.activation)
-        self.layout = imported(config.order.layout)(config.order, inner, class_token)
-        each = inner // self.routes if config.split else inner
-        for name, start in init.dynamics(config.init, sets, each, rank, state).items():
-            setattr(self, name, start)
-        if config.direction_bias:
-            self.move_bias = init.normal(5, state)
-        if config.merge == "attention":
-            self.attention = ChannelAttention(inner)
+        if config.scan:
+            self.layout = imported(config.order.layout)(config.order, inner, class_token)
+            each = inner // self.routes if config.split else inner
+            for name, start in init.dynamics(config.init, sets, each, rank, state).items():
+                setattr(self, name, start)
+            if config.direction_bias:
+                self.move_bias = init.normal(5, state)
+            if config.merge == "attention":
+                self.attention = ChannelAttention(inner)
         self.out_norm = make_norm(config.out_norm, inner)
         self.out_proj = init.linear(inner, width, bias=config.proj_bias)
         if config.gate == "scan":  # Mamba's own blocks start their outputs smaller
@@ -88,6 +89,8 @@ class SSM(nn.Module):
             x, z = x.chunk(2, dim=-1)
         if not self.config.causal:
             x = self.activation(self._conv_on_map(x, grid))
+        if not self.config.scan:
+            return self._finish(x, z, inside=False)
         if self.config.passes > 1:
             return self._finish(self._cascade(x, grid), z, inside=False)
         laid = self.layout.lay_out(x, grid, self.shift, self.config.shift)

@@ -70,7 +70,8 @@ def proxy_config(
             notes.append(f"{where}: block {', '.join(lost)} does not occur at depth {depth}")
         names = {}
         for letter in sorted(set(letters)):
-            block, lost_choices = config.blocks[letter].adapts_to(side)
+            whole = config.blocks[letter].at_step(recipe.width_step)
+            block, lost_choices = whole.adapts_to(side)
             notes += [f"{where}: {note}" for note in lost_choices]
             # A letter may stand for different adaptations in different stages.
             name = letter

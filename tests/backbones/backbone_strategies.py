@@ -77,6 +77,7 @@ def ssms(draw: st.DrawFn, class_token: bool = False) -> dict:
             mixer["split"] = routes in (1, 2, 4) and mixer["expand"] != 1.5
     if kind == "cross" and not class_token and not mixer.get("split"):
         mixer["cascade"] = not causal and mixer["merge"] != "attention" and draw(st.booleans())
+    mixer["scan"] = causal or draw(st.integers(0, 4)) > 0
     if kind == "snake":
         mixer["raster_steps"] = draw(st.booleans())
         mixer["direction_bias"] = draw(st.booleans()) and not class_token
@@ -107,6 +108,8 @@ def blocks(draw: st.DrawFn, class_token: bool = False) -> dict:
     elif kind == "attention":
         window = None if class_token else draw(st.sampled_from([None, 1, 3, 4]))
         mixer = {"kind": "attention", "head_dim": draw(st.sampled_from([2, 4])), "window": window}
+        if window is not None:
+            mixer["position"] = draw(st.sampled_from(["none", "relative"]))
     elif kind == "inverted":
         mixer = {"kind": "inverted_residual", "expand": 2.0, "se_ratio": 0.25}
     else:

@@ -54,6 +54,34 @@ def test_split_channels_are_scanned_by_a_route_each():
         torch.testing.assert_close(found, ssm.out_proj(y))
 
 
+@pytest.mark.parametrize("gate", ["none", "output", "scan"])
+def test_without_its_scan_a_block_is_the_rest(gate):
+    config = SSMConfig(scan=False, expand=2.0, gate=gate)
+    mixer = config.build(4, shift=None, class_token=0, depth=1).double()
+    x = torch.randn(2, 15, 4, dtype=torch.float64)
+    with torch.no_grad():
+        y, *z = mixer.in_proj(x).split(8, dim=-1)
+        y = mixer.conv(y.unflatten(1, GRID).permute(0, 3, 1, 2)).flatten(2).transpose(1, 2)
+        y = F.silu(y)
+        if gate == "scan":
+            y = mixer.out_norm(y * F.silu(z[0]))
+        else:
+            y = mixer.out_norm(y) * (F.silu(z[0]) if z else 1)
+        torch.testing.assert_close(mixer(x, GRID), mixer.out_proj(y))
+    left = {name.split(".")[0] for name, _ in mixer.named_parameters()}
+    assert left == {"in_proj", "conv", "out_norm", "out_proj"}
+
+
+def test_without_its_scan_nothing_of_it_tells_blocks_apart():
+    plain = SSMConfig(scan=False)
+    other = SSMConfig(scan=False, order="quadtree", d_state=16, merge="attention", init="zero")
+    assert plain.canonical(8) == other.canonical(8, (1, 1))
+    assert (plain.scan_state, other.turn(1, 1)) == (0, None)
+    assert plain.canonical(8) != SSMConfig(scan=False, gate="output").canonical(8)
+    with pytest.raises(ValueError, match="scan false leaves no routes for a causal conv to follow"):
+        SSMConfig(scan=False, conv="causal")
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_two_class_tokens_are_averaged(first):
     head = {"pool": "token", "norm_first": first}
