@@ -145,8 +145,9 @@ def reason(error: ValueError) -> str:
 
 
 def _written(loc: Loc, data: Any) -> Loc:
-    """Return a path without the parts that pydantic adds for the members of a union."""
+    """Return a path without the parts that pydantic adds for keys and the members of a union."""
     node = data
+    loc = loc[:-1] if loc[-1:] == ("[key]",) else loc
     for depth, step in enumerate(loc):
         if isinstance(node, dict) and data:
             node = node.get(step)
