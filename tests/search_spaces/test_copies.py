@@ -218,8 +218,8 @@ MISTAKES = [
      "12: choices.kernel.per: path 'stages.2|3.blocks.z.mixer.conv.kernel' does not exist: "
      "stages.2|3.blocks has no 'z'; it holds s, n"),
     ("stages.2|3.blocks.s.mixer.conv.kernel", "stages.2|3.blocks",
-     "12: choices.kernel_3.sets: stages.2.blocks is more than one field; name what varies in it, e.g. "
-     "blocks.LETTER.mixer"),
+     "12: choices.kernel_3.sets: stages.2.blocks is more than one field; name what varies in it, "
+     "e.g. blocks.LETTER.mixer"),
     ("options: [3, 5], per: stages.2|3", "options: [3, 4], per: stages.2|3",
      "12: choices.kernel_3: 4 does not fit: stages.2.blocks.n.mixer.conv: kernel 4 must be odd to "
      "keep the map's size; use 5 (+1 more)"),
