@@ -16,6 +16,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import yaml
 from pages import PAGES, ROOT, blocks
 
 from nas.commands.main import main
@@ -118,6 +119,9 @@ def folder(tmp_path_factory):
     (place / "my_space.yaml").write_text(space.text)
     own = next(b for b in blocks(ROOT / "docs" / "train.md") if b.language == "yaml")
     (place / "own.yaml").write_text(own.text)
+    for block in blocks(ROOT / "docs" / "ten_spaces.md"):
+        if block.language == "yaml":
+            (place / f"{yaml.safe_load(block.text)['name']}.yaml").write_text(block.text)
     for number in range(256):
         image = place / "data" / "flowers" / ("rose", "tulip")[number % 2] / f"{number}.png"
         image.parent.mkdir(parents=True, exist_ok=True)

@@ -109,7 +109,9 @@ def _verify(config: BackboneConfig, params: int, image_size: ImageSize) -> dict[
     import backbones
     from backbones.flop_handles import count_flops
 
-    model = backbones.create(config).eval()
+    with torch.device("meta"):  # counts need shapes: no weights are drawn
+        shapes = backbones.create(config)
+    model = shapes.to_empty(device="cpu").eval()
     built = sum(p.numel() for p in model.parameters())
     with torch.no_grad():
         traced = int(count_flops(model, image_size))

@@ -17,12 +17,25 @@ def blocks(language):
 
 
 def test_the_example_loads_and_fits_a_budget():
-    [text] = blocks("yaml")
+    text, _ = blocks("yaml")
     space = SearchSpace.from_text(text)
     assert space.points == ("vmamba_tiny_s1l8", "quadmamba_small")
     for seed in range(10):
         config = space.build(space.sample(rng(seed)), [BAND])
         assert BAND.lo <= cost(config).flops <= BAND.hi
+
+
+def test_the_example_of_twins_varies_them_together():
+    space = SearchSpace.from_text(blocks("yaml")[1])
+    config = space.build(
+        {f"mixer_{n}": x for n, x in zip("1234", ["s", "n", "t", "nt"])} | {"ffn": 4}
+    )
+    kinds = [
+        [(b.mixer.kind, getattr(b.mixer, "scan", None), b.ffn.ratio) for b in stage]
+        for stage in ([config.blocks[x] for x in s.letters[:2]] for s in config.stages)
+    ]
+    s, n, t = ("ssm", True, 4.0), ("ssm", False, 4.0), ("attention", None, 4.0)
+    assert kinds == [[s, s], [n, n], [t, t], [n, t]]
 
 
 def test_the_python_example_runs():
