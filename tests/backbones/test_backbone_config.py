@@ -203,6 +203,12 @@ def test_presets_open_with_a_lab_note(name):
         ({"cascade": True, "merge": "attention"}, "whole routes, which a cascade has not"),
         ({"activation": "tanh"}, "activation\n.*'silu', 'gelu' or 'relu'"),
         ({"merge": "attention", "expand": 0.25}, "leaves 4 inner channels; this mixer needs 8"),
+        ({"scan": "maybe"}, "scan\n.*valid boolean"),
+        ({"scan": False, "conv": "causal"}, "scan false leaves no routes.*use conv 2d or null"),
+        ({"init": "magic"}, "init\n.*'mamba', 'linear', 'random' or 'zero'"),
+        ({"kind": "attention", "window": 0}, "window\n.*greater than 0"),
+        ({"kind": "attention", "window": 7, "position": "rope"}, "'none' or 'relative'"),
+        ({"kind": "attention", "position": "relative"}, "inside a window; set window, or none"),
     ],
 )
 def test_inconsistent_mixers_are_refused(mixer, message):

@@ -27,9 +27,8 @@ def test_the_example_loads_and_fits_a_budget():
 
 def test_the_example_of_twins_varies_them_together():
     space = SearchSpace.from_text(blocks("yaml")[1])
-    config = space.build(
-        {f"mixer_{n}": x for n, x in zip("1234", ["s", "n", "t", "nt"])} | {"ffn": 4}
-    )
+    mixers = {"mixer_1": "s", "mixer_2": "n", "mixer_3": "t", "mixer_4": "nt"}
+    config = space.build(mixers | {"ffn": 4})
     kinds = [
         [(b.mixer.kind, getattr(b.mixer, "scan", None), b.ffn.ratio) for b in stage]
         for stage in ([config.blocks[x] for x in s.letters[:2]] for s in config.stages)
