@@ -43,17 +43,21 @@ def load_config(source: str | Path | BackboneConfig) -> BackboneConfig:
     raise ConfigError(f"{text!r} is neither a preset nor a file; {hint}")
 
 
-def create(
-    source: str | Path | BackboneConfig, *, drop_rate: float = 0.0, **overrides: Any
-) -> Backbone:
+def create(source: Any, *, drop_rate: float = 0.0, **overrides: Any) -> Backbone:
     """Build a model.
 
-    source: preset name, path to a YAML file, or a config.
+    source: preset name, path to a YAML file, or a config; also `timm:NAME`, a network of timm.
     overrides: num_classes, in_chans, drop_path_rate, image_size replace the config's.
     drop_rate: dropout before the classifier.
     Shapes: the model takes (B, in_chans, H, W) and returns (B, num_classes).
     Raises: ConfigError for an unknown source or override.
     """
+    from backbones.outside import PREFIX, TimmConfig
+
+    if isinstance(source, str) and source.startswith(PREFIX):
+        source = TimmConfig.load(source)
+    if isinstance(source, TimmConfig):
+        return source.build(**_checked(overrides), drop_rate=drop_rate)  # type: ignore[no-any-return]
     from backbones.network import Backbone
 
     return Backbone(override(load_config(source), **overrides), drop_rate=drop_rate)
@@ -67,13 +71,17 @@ def override(config: BackboneConfig, **values: Any) -> BackboneConfig:
 
     Raises: ConfigError for a field that is none of `OVERRIDES`, or a value that it refuses.
     """
-    unknown = sorted(set(values) - set(OVERRIDES))
-    if unknown:
-        raise ConfigError(f"unknown override {unknown[0]!r}; use {', '.join(OVERRIDES)}")
-    values = {key: value for key, value in values.items() if value is not None}
-    if not values:
+    if not (values := _checked(values)):
         return config
     from backbones.yaml_files import Document, validate
 
     document = Document({**config.to_dict(), **values}, "overrides")
     return validate(BackboneConfig, document, ConfigError)
+
+
+def _checked(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the overrides that are stated; ConfigError for one that is unknown."""
+    unknown = sorted(set(values) - set(OVERRIDES))
+    if unknown:
+        raise ConfigError(f"unknown override {unknown[0]!r}; use {', '.join(OVERRIDES)}")
+    return {key: value for key, value in values.items() if value is not None}

@@ -240,6 +240,8 @@ def _convert(source: Source, weights: dict[str, Tensor], shape: tuple[int, ...])
     elif source.how == "class_last":
         table, middle = tensors[0], (tensors[0].shape[1] - 1) // 2
         out = torch.cat((table[:, :middle], table[:, middle + 1 :], table[:, middle, None]), dim=1)
+    elif source.how == "class_first":
+        out = torch.cat((tensors[0][:, 1:], tensors[0][:, :1]), dim=1)
     else:
         out = tensors[0].clone()
     out = out.reshape(shape)

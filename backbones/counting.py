@@ -17,7 +17,6 @@ either. Source of the scan formulas: `kernels.scan_flops`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from backbones.catalog import load_config
@@ -26,23 +25,7 @@ from backbones.errors import ConfigError
 from backbones.image_size import ImageSize, sides
 from backbones.language import Grid
 from backbones.parts import BlockConfig
-from backbones.tally import CONVENTIONS, Tally
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Parameters and operations of one image.
-
-    Units: flops in single operations of `convention`; by_component and by_stage map a name to
-    (params, flops) and sum to the totals.
-    """
-
-    params: int
-    flops: int
-    by_component: dict[str, tuple[int, int]]
-    by_stage: dict[str, tuple[int, int]]
-    convention: str
-    image_size: tuple[int, int]
+from backbones.tally import CONVENTIONS, Cost, Tally
 
 
 def cost(

@@ -61,7 +61,8 @@ def count_flops(model: nn.Module, image_size: ImageSize = 224, convention: str =
         )
     size = sides(image_size)
     weight = next(model.parameters())
-    image = torch.zeros(1, model.in_chans, *size, device=weight.device, dtype=weight.dtype)
+    channels = getattr(model, "in_chans", 3)  # of some of timm
+    image = torch.zeros(1, channels, *size, device=weight.device, dtype=weight.dtype)
     training = model.training
     logger = logging.getLogger("fvcore.nn.jit_analysis")
     level = logger.level

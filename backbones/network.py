@@ -201,7 +201,8 @@ class Backbone(TimmConventions):
 
     # -- forward --
 
-    def _embed(self, image: Tensor) -> tuple[Tensor, Grid]:
+    def embed(self, image: Tensor) -> tuple[Tensor, Grid]:
+        """Return the tokens (B, L, C) that the first block reads, and their grid."""
         x = self.stem(image)
         grid = (side(x.shape[1]), side(x.shape[2]))
         x = x.flatten(1, 2)
@@ -233,7 +234,8 @@ class Backbone(TimmConventions):
         turned = torch.stack((-b, a), dim=-1).flatten(-2)
         return torch.cat(((patches * cos + turned * sin).to(x.dtype), rest), dim=1)
 
-    def _run_block(self, block: Block, x: Tensor, grid: Grid) -> Tensor:
+    def run_block(self, block: Block, x: Tensor, grid: Grid) -> Tensor:
+        """Run one block on tokens (B, L, C)."""
         if self.config.rope:
             x = self._rotate(x, grid)
         if self.grad_checkpointing and self.training and torch.is_grad_enabled():
@@ -245,11 +247,11 @@ class Backbone(TimmConventions):
 
         Normalized if the head's norm acts before pooling.
         """
-        x, grid = self._embed(image)
+        x, grid = self.embed(image)
         for stage in self.stages:
             x, grid = stage.enter(x, grid)
             for block in stage.blocks:
-                x = self._run_block(block, x, grid)
+                x = self.run_block(block, x, grid)
         return self.leave(x, grid)
 
     def leave(self, x: Tensor, grid: Grid) -> Tensor:
@@ -293,11 +295,11 @@ class Backbone(TimmConventions):
 
     def walk(self, image: Tensor) -> Iterator[tuple[Tensor, Grid]]:
         """Yield the tokens (B, L, C) of each map of `feature_info`, class tokens last; its grid."""
-        x, grid = self._embed(image)
+        x, grid = self.embed(image)
         for stage in self.stages:
             x, grid = stage.enter(x, grid)
             for block in stage.blocks:
-                x = self._run_block(block, x, grid)
+                x = self.run_block(block, x, grid)
                 if self.is_plain:
                     yield x, grid
             if not self.is_plain:

@@ -15,6 +15,22 @@ def convolved(grid: Grid, kernel: int, stride: int, padding: int) -> Grid:
     return height, width
 
 
+@dataclass(frozen=True)
+class Cost:
+    """Parameters and operations of one image.
+
+    Units: flops in single operations of `convention`; by_component and by_stage map a name to
+    (params, flops) and sum to the totals.
+    """
+
+    params: int
+    flops: int
+    by_component: dict[str, tuple[int, int]]
+    by_stage: dict[str, tuple[int, int]]
+    convention: str
+    image_size: tuple[int, int]
+
+
 @dataclass
 class Tally:
     """Adds up a network.

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from backbones.config import BackboneConfig
     from backbones.image_size import ImageSize
+    from backbones.outside import TimmConfig
     from nas.driver.progress import StudyFinished
     from nas.driver.running import Executor
     from nas.driver.studies import Study as OpenStudy
@@ -109,7 +110,7 @@ class Design:
     flops: int
     params: int
     choices: Mapping[str, Any] | None
-    config: BackboneConfig
+    config: BackboneConfig | TimmConfig
 
     def build(self, **overrides: Any) -> nn.Module:
         """Return the network, freshly initialized; overrides as of `backbones.create`."""
@@ -172,12 +173,12 @@ class Study:
 
     def design(self, trial: int) -> Design:
         """Return the design of a trial; StudyError for an unknown one."""
-        from backbones.config import BackboneConfig
+        from backbones.outside import read_design
         from nas.store import queries
 
         row = queries.trial(self.name, self.storage, trial)
         fields = {name: row[name] for name in ("trial", "score", "flops", "params", "choices")}
-        config = BackboneConfig.model_validate(row["config"])
+        config = read_design(row["config"])
         return Design(name=row["label"] or row["kind"], config=config, **fields)
 
     def frame(self) -> pandas.DataFrame:
@@ -271,6 +272,9 @@ def search(
     image_size: ImageSize | str = 224,
     device: str = "auto",
     backend: str = "auto",
+    latency_device: str | None = None,
+    latency_batch: int | None = None,
+    baseline: str | Sequence[str] = (),
     seed: int = 0,
     plain: bool = False,
     **where: Any,
@@ -281,8 +285,7 @@ def search(
     several. data: a name as on the command line, or a torch Dataset of (image, label), whose images
     are written beside the database. evaluate: scores a design in place of a training:
     (config, `nas.training.own.Context`) -> number or dict, or its module:function. strategy: a
-    name, or an Optuna sampler's class or its module:Class. plain: print lines alone. where: fields
-    of `Where`. The rest as the command's options.
+    name, or an Optuna sampler's class or its module:Class. plain: lines alone. where: of `Where`.
     Raises: what the command says in one line (`ScanNASError`), before anything is trained.
     """
     from nas.driver.enqueueing import enqueue, wishes
@@ -294,22 +297,20 @@ def search(
     asked = Where.of(where)
     place = place_for(device, asked.ray_address, backend=backend, **asked.place())
     from_file = warm_start not in ("presets", "none")
-    named = {"space": space, "trials": trials, "epochs": epochs, "seed": seed}
+    named = dict[str, Any](space=space, trials=trials, epochs=epochs, seed=seed)
+    named |= {"latency_device": latency_device, "latency_batch": latency_batch}
+    named |= {"recipe": recipe, "evaluate": evaluate, "objective": objective, "baseline": baseline}
+    named |= {"place": place, "pruner": pruner, "image_size": image_size}
     settings = _settings(
         budget=[budget] if isinstance(budget, str) else budget,
         data=_data(data, storage),
-        recipe=recipe,
-        evaluate=evaluate,
-        objective=objective,
-        image_size=image_size,
         strategy=strategy and name_of(strategy),
+        warm_start="presets" if from_file else warm_start,
         **named,
-        **{"place": place, "warm_start": "presets" if from_file else warm_start, "pruner": pruner},
     )
     executor = asked.choose(settings, place.device, _proxy(evaluate, settings.recipe))
-    confirmation = parse_confirmation(confirm)
     first = wishes([warm_start] if from_file else [], settings)
-    opened = start(study, storage, settings, place, confirmation=confirmation)
+    opened = start(study, storage, settings, place, confirmation=parse_confirmation(confirm))
     enqueue(opened, first)
     return run_opened(opened, storage, executor, plain)
 
@@ -320,6 +321,7 @@ def _settings(
     recipe: str | Path | Recipe | None,
     evaluate: str | Callable[..., Any] | None,
     objective: str,
+    baseline: str | Sequence[str],
     image_size: ImageSize | str,
     **fields: Any,
 ) -> Settings:
@@ -333,6 +335,7 @@ def _settings(
         recipe=Path(recipe) if isinstance(recipe, str) else recipe,
         evaluate=_name(evaluate),
         objectives=objective.split(","),
+        baselines=tuple(baseline.split(",") if isinstance(baseline, str) else baseline),
         image_size=parse_image_size(image_size) if isinstance(image_size, str) else image_size,
         **fields,
     )

@@ -22,8 +22,11 @@ from backbones.config import BackboneConfig
 from backbones.image_size import ImageSize, shown
 from search_spaces.costs import WidthCosts
 from search_spaces.errors import SpaceError, UnreachableError
+from search_spaces.meters import Meter
 
-METRICS = ("flops", "params")
+COUNTED = ("params", "flops")
+MEASURED = ("latency", "memory")
+METRICS = ("flops", "params", *MEASURED)
 BISECTIONS = 14
 """Halvings of an octave of scale: 2 ** -14, finer than one step of the widest stage."""
 TILT_LIMIT = 1.0
@@ -42,7 +45,8 @@ Widths = tuple[int, ...]
 class Band:
     """What a design may cost: lo <= metric <= hi.
 
-    Units: flops in single operations of the convention in use, or parameters.
+    Units: flops in single operations of the convention in use, parameters, latency in ms, memory
+    in bytes. What is measured takes a `MeteredBand`.
     Raises: SpaceError for an unknown metric or an empty band.
     """
 
@@ -59,8 +63,19 @@ class Band:
             )
 
     def __str__(self) -> str:
-        unit = {"flops": "FLOPs", "params": "params"}[self.metric]
-        return f"{amount(self.lo, self.hi)}-{amount(self.hi)}{unit}"
+        if self.metric in COUNTED:
+            unit = {"flops": "FLOPs", "params": "params"}[self.metric]
+            return f"{amount(self.lo, self.hi)}-{amount(self.hi)}{unit}"
+        high, unit = said(self.hi, self.metric).split()
+        scale = float(high) / self.hi
+        return f"{f'{self.lo * scale:.4g}-' if self.lo else 'at most '}{high}{unit}"
+
+
+@dataclass(frozen=True)
+class MeteredBand(Band):
+    """A band of what is measured, with what measures it."""
+
+    meter: Meter
 
 
 def amount(value: float, like: float | None = None) -> str:
@@ -70,6 +85,16 @@ def amount(value: float, like: float | None = None) -> str:
         if scale >= size:
             return f"{value / size:.4g}{letter if like is None else ''}"
     return f"{value:.4g}"
+
+
+def said(value: float, metric: str) -> str:
+    """Return an amount with its unit: 4.5G flops, 8.2 ms, 150 MiB."""
+    if metric == "latency":
+        return f"{value:.4g} ms"
+    if metric == "memory":
+        unit, size = ("GiB", 2**30) if value >= 2**30 else ("MiB", 2**20)
+        return f"{value / size:.4g} {unit}"
+    return f"{amount(value)} {metric}"
 
 
 class _Costs:
@@ -84,16 +109,37 @@ class _Costs:
     ) -> None:
         self.bands = bands
         self.counted = WidthCosts(config, image_size, convention)
-        self.columns = [("params", "flops").index(band.metric) for band in bands]
+        self.measured = [_meter(b)(config, image_size) for b in bands if b.metric in MEASURED]
+        kinds = [*COUNTED, *(b.metric for b in bands if b.metric in MEASURED)]
+        self.columns = [kinds.index(band.metric) for band in bands]
 
-    def __call__(self, widths: Widths) -> tuple[int, ...]:
-        found = self.counted(widths)
+    def __call__(self, widths: Widths) -> tuple[float, ...]:
+        found: tuple[float, ...] = self.counted(widths)
+        if self.measured:
+            found = (*found, *(rule(widths) for rule in self.measured))
         return tuple([found[column] for column in self.columns])
 
     def under(self, widths: Widths) -> bool:
         """Whether no band is exceeded."""
-        found = self.counted(widths)
-        return all([found[c] <= b.hi for c, b in zip(self.columns, self.bands)])
+        return all([spent <= band.hi for spent, band in zip(self(widths), self.bands)])
+
+    def table(self, widths: Sequence[Sequence[int]], rows: Any) -> Any:
+        """Return the costs of many combinations of widths, in the order of the bands.
+
+        Shapes: as `WidthCosts.table`; result (R, bands).
+        """
+        found = self.counted.table(widths, rows)
+        if self.measured:
+            picked = [tuple(w[n] for w, n in zip(widths, row)) for row in rows.tolist()]
+            more = [[rule(one) for rule in self.measured] for one in picked]
+            found = np.hstack([found, np.array(more)])
+        return found[:, self.columns]
+
+
+def _meter(band: Band) -> Meter:
+    if not isinstance(band, MeteredBand):
+        raise SpaceError(f"a band of {band.metric} must say what measures it; use MeteredBand")
+    return band.meter
 
 
 def fit_widths(
@@ -137,20 +183,21 @@ def check_bands(
     convention: str = "fvcore",
 ) -> None:
     """Raise UnreachableError unless the config as it is lies in all bands."""
-    spent = _spent(config, bands, image_size, convention)
+    spent = spent_of(config, bands, image_size, convention)
     for band, amount_spent in zip(bands, spent):
         if not band.lo <= amount_spent <= band.hi:
             raise UnreachableError(
-                f"the design costs {amount(amount_spent)} {band.metric} ({convention}), outside "
+                f"the design costs {said(amount_spent, band.metric)} ({convention}), outside "
                 f"{band}; this space does not fit widths, change other choices",
                 spent=spent[0],
                 too_large=amount_spent > band.hi,
             )
 
 
-def _spent(
+def spent_of(
     config: BackboneConfig, bands: Sequence[Band], image_size: ImageSize, convention: str
-) -> tuple[int, ...]:
+) -> tuple[float, ...]:
+    """Return what a config costs as it stands, in the order of the bands."""
     widths = tuple(stage.width for stage in config.stages)
     return _Costs(config, bands, image_size, convention)(widths)
 
@@ -163,8 +210,8 @@ def distance(
     convention: str = "fvcore",
 ) -> float:
     """Return how far out of the bands a config is as it stands: logarithms of factors, added."""
-    spent = zip(_spent(config, bands, image_size, convention), bands)
-    return sum(max(0.0, math.log(s / b.hi), math.log(max(b.lo, 1.0) / s)) for s, b in spent)
+    spent = zip(spent_of(config, bands, image_size, convention), bands)
+    return sum(max(0.0, math.log(s / b.hi), math.log(b.lo / s) if b.lo else 0.0) for s, b in spent)
 
 
 def with_widths(config: BackboneConfig, widths: Sequence[int]) -> BackboneConfig:
@@ -249,7 +296,7 @@ def _refine(costs: _Costs, shape: Sequence[float], start: Widths, step: int) -> 
     moves, still, one = _moves(len(shape))
     at = moves + 1
     near = [[w - step if w > step else w, w, w + step] for w in start]
-    spent = costs.counted.table(near, at)[:, costs.columns]
+    spent = costs.table(near, at)
     # Of the moves of several stages, what those of each alone make expect.
     expected = spent[still] + sum(spent[one[i]][at[:, i]] - spent[still] for i in range(len(shape)))
     logs = [np.array([math.log(w / s) for w in ws])[at[:, i]]
@@ -332,7 +379,7 @@ def _unreachable(
         near = min((below, above), key=lambda ws: abs(costs(ws)[0] / costs.bands[0].hi - 1))
         reason = "the nearest"
     spent = costs(near)
-    listed = " and ".join(f"{amount(s)} {b.metric}" for s, b in zip(spent, costs.bands))
+    listed = " and ".join(said(s, b.metric) for s, b in zip(spent, costs.bands))
     wanted = " and ".join(str(b) for b in costs.bands)
     remedy = "raise the budget or make the design smaller" if too_large else "widen the band"
     side = shown(image_size)

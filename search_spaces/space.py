@@ -21,7 +21,7 @@ from search_spaces import loader, variation
 from search_spaces.choices import Assigned, Choice, Choices, Value, freeze, fresh, show
 from search_spaces.definition import Definition, blamed, point_config
 from search_spaces.errors import SpaceError, UnreachableError
-from search_spaces.fit import Band, check_bands, distance, fit_widths
+from search_spaces.fit import COUNTED, Band, check_bands, distance, fit_widths
 from search_spaces.identity import content, differences, self_contained
 from search_spaces.solver import holds
 from search_spaces.statements import truth
@@ -309,6 +309,8 @@ class SearchSpace:
                 config, bands, image_size=image_size, convention=convention, step=fit.step
             )
         except UnreachableError as exc:
+            if bands[0].metric not in COUNTED:
+                raise  # to measure what each choice would change takes minutes
             raise UnreachableError(
                 str(exc),
                 spent=exc.spent,

@@ -14,6 +14,7 @@ from backbones.errors import ConfigError
 from backbones.official.mambaout import mambaout
 from backbones.official.names import Names
 from backbones.official.plain import local_vim, plainmamba, vim
+from backbones.official.vit import vit
 from backbones.official.vmamba import vmamba, vmamba_dense
 
 
@@ -39,6 +40,7 @@ FAMILIES: dict[str, Family] = {
     "local_vim": Family(local_vim),
     "plainmamba": Family(plainmamba),
     "mambaout": Family(mambaout, crop_pct=1.0),
+    "vit": Family(vit),
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 from backbones.errors import ConfigError
 
 Shape = tuple[int, ...]
-How = Literal["same", "routes", "stack", "concat", "class_last"]
+How = Literal["same", "routes", "stack", "concat", "class_last", "class_first"]
 
 Renamed = tuple[tuple[str, str], ...]
 """Patterns and replacements: each key takes the first that fits."""
@@ -25,7 +25,7 @@ class Source:
 
     how: "same"; "routes": (K * E, ...) there, (K, E, ...) here; "stack": one tensor a route
     there; "concat": the same, joined along the first axis; "class_last": the class token's row
-    of the positional table stands in the middle there, last here.
+    of the positional table stands in the middle there, last here; "class_first": first there.
     """
 
     keys: tuple[str, ...]

@@ -25,6 +25,7 @@ ORIGINS: dict[str, Origin] = {
     "vim": Origin("https://github.com/hustvl/Vim", _APACHE, "2401.09417"),
     "plainmamba": Origin("https://github.com/ChenhongyiYang/PlainMamba", _APACHE, "2403.17695"),
     "mambaout": Origin("https://github.com/yuweihao/MambaOut", _APACHE, "2405.07992"),
+    "vit": Origin("https://github.com/facebookresearch/deit", _APACHE, "2012.12877"),
 }
 
 _VMAMBA = "https://github.com/MzeroMiko/VMamba/releases/download/%23"

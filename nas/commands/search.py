@@ -50,7 +50,10 @@ class Wanted:
         ),
     ]
     budget: Annotated[
-        list[str], typer.Option(help="4.5GFLOPs, 4.2-4.5GFLOPs, 30Mparams; may be repeated.")
+        list[str],
+        typer.Option(
+            help="4.5GFLOPs, 4.2-4.5GFLOPs, 30Mparams, 8ms, 150MiB of activations; may be repeated."
+        ),
     ]
     trials: Annotated[
         int | None,
@@ -89,7 +92,19 @@ class Wanted:
             "first (a config, or a table of `show --format json`), then the published ones."
         ),
     ] = "presets"
-    objective: Annotated[str, typer.Option(help="top1, or top1,flops or top1,params.")] = "top1"
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="timm's networks, trained too: timm:convnext_atto,timm:deit_tiny..."),
+    ] = None
+    objective: Annotated[
+        str, typer.Option(help="top1, or with flops, params, latency or memory: top1,latency.")
+    ] = "top1"
+    latency_device: Annotated[
+        str | None, typer.Option(help="What a latency is of: cpu or cuda; where trials train.")
+    ] = None
+    latency_batch: Annotated[
+        int | None, typer.Option(min=1, help="Images at a time, of a latency; 1.")
+    ] = None
     pruner: Annotated[str, typer.Option(help="asha or none.")] = "none"
     confirm: ConfirmOption = "auto"
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto"
@@ -109,7 +124,7 @@ def search(
     """Search a space under a budget; ends with the best design, exported."""
     from nas import api
 
-    options = vars(wanted) | vars(machines)
+    options = vars(wanted) | vars(machines) | {"baseline": wanted.baseline or ()}
     _conclude(api.search(**options, study=study, storage=storage), export)
 
 

@@ -19,6 +19,7 @@ from backbones.parts import BlockConfig
 from kernels.errors import nearest
 from nas.driver.request import search_settings
 from nas.errors import StudyError
+from nas.planning.meters import bands_of
 from nas.study.budget import Budget, parse_budget
 from nas.study.comparison import AblationAsked, Compared, TableAsked
 from nas.study.place import Place
@@ -241,7 +242,7 @@ def _fitted(config: BackboneConfig, settings: Settings) -> BackboneConfig:
     budget, fit = settings.budget, settings.space.fit_step
     return fit_widths(
         config,
-        budget.bands,
+        bands_of(settings),
         image_size=settings.image_size,
         convention=budget.convention,
         step=fit or DEFAULT_STEP,

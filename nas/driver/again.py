@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+from backbones.config import BackboneConfig
+from backbones.outside import read_design
 from nas.driver.access import Access
 from nas.driver.proposing import Proposing
 from nas.evidence.paired import Design, Scores
+from nas.planning.meters import measured
 from nas.store.tables import Architecture, Run
 from nas.study.attempts import ENDED
 from nas.study.comparison import Compared
@@ -33,6 +36,10 @@ def write(
     """
     settings = access.settings
     proposing.sync()
+    known: dict[str, float] = {}
+    config = read_design(design.config) if settings.measures else None
+    if isinstance(config, BackboneConfig):  # of another, what was measured once stands
+        known = measured(config, settings)
     answer = proposing.write(
         NewProposal(
             index=proposing.planner.known,
@@ -43,6 +50,7 @@ def write(
             config=design.config,
             flops=design.flops,
             params_count=design.params,
+            measured=known,
             convention=settings.budget.convention,
             image_size=settings.image_size,
             seed=settings.training_seed(design.fingerprint, index),

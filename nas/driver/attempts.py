@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from nas.store.tables import Architecture, Run
 from nas.study.attempts import Attempt, Lease
 from nas.study.place import Place
@@ -18,11 +20,15 @@ def attempt_of(
     lease: Lease,
     checkpoint: str | None = None,
     avoid: tuple[str, ...] = (),
+    measured: Mapping[str, float] | None = None,
 ) -> Attempt:
-    """Return the attempt that a numbered run stands for, under a lease."""
+    """Return the attempt that a numbered run stands for, under a lease.
+
+    measured: of its design, what the study has as objectives and does not count.
+    """
     assert run.trial_number is not None
     own = settings.recipe if run.recipe is None else Recipe.model_validate(run.recipe)
-    cost = {"flops": design.flops, "params": design.params}
+    cost = {"flops": design.flops, "params": design.params, **(measured or {})}
     return Attempt(
         lease=lease,
         trial=run.trial_number,

@@ -89,7 +89,12 @@ class Confirming:
         designs = access.store.read(lambda s: confirmations.designs(s, access.study_id, trials))
         table, started = again.scores_of(
             [
-                Design(name=e.name, role=e.role, params=designs[e.trial].params)
+                Design(
+                    name=e.name,
+                    role=e.role,
+                    params=designs[e.trial].params,
+                    outside="timm" in designs[e.trial].config,
+                )
                 for e in chosen.entrants
             ],
             {e.fingerprint: e.name for e in chosen.entrants},

@@ -39,7 +39,7 @@ from nas.driver.proposing import Proposing
 from nas.driver.studies import Study
 from nas.errors import StoreError
 from nas.planning.pruning import Pruner
-from nas.store import history, leases, runs
+from nas.store import history, leases, measurements, runs
 from nas.store.leases import LEASE_S
 from nas.store.now import Time
 from nas.store.tables import Architecture, Run
@@ -191,11 +191,15 @@ class Coordinator(Access):
         return self.store.write(lambda s: leases.claim(s, run, self.owner, now, place))
 
     def _started(self, run: Run, lease: Lease, design: Architecture) -> Attempt:
+        measured = partial(
+            measurements.of_design, architecture_id=design.id, settings=self.settings
+        )
         attempt = attempt_of(
             run,
             design,
             self.settings,
             self.place,
+            measured=self.store.read(measured) if self.settings.measures else None,
             lease=lease,
             checkpoint=self._allowed(self.checkpoint(run.fingerprint, run.proposal, run.halvings)),
             avoid=self.breaker.broken,

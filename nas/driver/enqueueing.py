@@ -91,7 +91,8 @@ def _one(study: Study, proposing: Proposing, wish: Wish) -> Enqueued:
     while True:
         proposing.sync()
         proposal = proposing.planner.wished(wish.config)
-        answer = study.store.write(partial(_write, access=proposing.access, new=proposal))
+        proposing.measuring.keep()
+        answer = study.store.write(partial(_write, proposing=proposing, new=proposal))
         if not isinstance(answer, Refusal):
             run, new = answer
             assert run.trial_number is not None
@@ -100,7 +101,8 @@ def _one(study: Study, proposing: Proposing, wish: Wish) -> Enqueued:
         # A driver proposed at this moment: learn of it, and try again.
 
 
-def _write(session: Session, access: Access, new: NewProposal) -> tuple[Run, bool] | Refusal:
+def _write(session: Session, proposing: Proposing, new: NewProposal) -> tuple[Run, bool] | Refusal:
+    access = proposing.access
     known = runs.training_of(session, access.study_id, new)
     if known is not None:
         return known, known.lease_owner == access.owner and known.state == WAITING
@@ -109,6 +111,7 @@ def _write(session: Session, access: Access, new: NewProposal) -> tuple[Run, boo
     answer = runs.propose(session, access.study_id, new, access.owner, stamp, {}, queued=True)
     if isinstance(answer, Refusal):
         return answer
+    proposing.measuring.note(session, answer.architecture_id, new)
     if runs.wanted(session, access.study_id) != wanted:
         confirmations.ask_again(session, access.study_id)
     return answer, True

@@ -7,7 +7,9 @@ from typing import Any, TypeVar
 
 from sqlalchemy.orm import Session
 
+from backbones.errors import ConfigError
 from nas.driver.access import Access, Done, Wait
+from nas.driver.measuring import Measuring
 from nas.driver.progress import Notice
 from nas.evidence.plateau import settled
 from nas.planning.proposals import Planner
@@ -16,6 +18,7 @@ from nas.store.runs import Refusal
 from nas.store.tables import Architecture, Run
 from nas.study.proposals import NewProposal
 from search_spaces.errors import SpaceError
+from search_spaces.fit import said
 
 T = TypeVar("T")
 
@@ -28,7 +31,7 @@ class Proposing:
 
         place: fingerprint and proposal -> columns that say where a design will run.
         """
-        self.access, self.place = access, place
+        self.access, self.place, self.measuring = access, place, Measuring(access)
         memory = access.store.read(
             lambda s: history.find_study(s, access.name, access.store.shown).planner
         )
@@ -56,11 +59,13 @@ class Proposing:
         access, now = self.access, self.access.clock.stamp()
         place = self.place(new.fingerprint, new.index)
         memory = dict(self.planner.history.memory)
+        self.measuring.keep()
 
         def write(session: Session) -> tuple[Run, Architecture] | Refusal:
             answer = runs.propose(session, access.study_id, new, access.owner, now, place)
             if isinstance(answer, Refusal):
                 return answer
+            self.measuring.note(session, answer.architecture_id, new)
             if memory:
                 runs.change_study(session, access.study_id, planner=memory)
             return answer, history.architecture(session, answer)
@@ -83,10 +88,9 @@ class Proposing:
 
     def next_baseline(self) -> NewProposal | None:
         """Return the next published design that has not been proposed."""
-        access = self.access
-        if access.settings.warm_start != "presets":
-            return None
-        presets = [p for p in access.settings.space.points if p not in self._labels_done]
+        access, settings = self.access, self.access.settings
+        points = settings.space.points if settings.warm_start == "presets" else ()
+        presets = [p for p in (*points, *settings.baselines) if p not in self._labels_done]
         if presets:
             self._labels_done |= access.store.read(
                 lambda s: history.baseline_labels(s, access.study_id)
@@ -95,11 +99,21 @@ class Proposing:
             if preset in self._labels_done:
                 continue
             try:
+                if preset in settings.baselines:
+                    return self._outside(preset)
                 return self.planner.baseline(preset)
-            except SpaceError as error:
+            except (SpaceError, ConfigError) as error:
                 self._labels_done.add(preset)
                 access.progress(Notice(f"no baseline {preset}: {error}"))
         return None
+
+    def _outside(self, label: str) -> NewProposal:
+        """Return a network of timm; say what it costs, which is not the budget."""
+        new = self.planner.outside(label)
+        costs = {"flops": new.flops, "params": new.params_count, **new.measured}
+        listed = ", ".join(said(value, name) for name, value in costs.items())
+        self.access.progress(Notice(f"baseline {label}, at its own cost: {listed}"))
+        return new
 
     def _ask_how_many(self) -> None:
         """Learn how many candidates are wanted, which any driver may have changed."""

@@ -9,9 +9,11 @@ from typing import Any
 import yaml
 
 from backbones.image_size import ImageSize
+from backbones.outside import TimmConfig
 from nas.errors import StudyError
 from nas.planning.strategies import check_strategy
 from nas.study.budget import Budget
+from nas.study.latency import LatencyDevice
 from nas.study.long_sequences import USUAL_SIDE, with_tokens
 from nas.study.named_recipes import load_recipe
 from nas.study.place import Place
@@ -31,6 +33,8 @@ def search_settings(
     epochs: int | None = None,
     evaluate: str | None = None,
     place: Place | None = None,
+    latency_device: str | None = None,
+    latency_batch: int | None = None,
     **fields: Any,
 ) -> Settings:
     """Make settings from what a user wrote; nothing is trained, no database is touched.
@@ -39,12 +43,15 @@ def search_settings(
     file or a recipe; the default of the device otherwise. evaluate: module:function that scores
     designs.
     place: where the study will be trained, which its default recipe depends on; this machine's
-    best device by default. fields: of the settings, as they are.
+    best device by default. latency_device, latency_batch: of a latency that is a budget or an
+    objective; the place's device and one image by default. fields: of the settings, as they are.
     Raises: SpaceError, DataError, KernelError or StudyError for the first thing that is wrong.
     """
     if strategy is not None:
         check_strategy(strategy)
         fields["strategy"] = strategy
+    for name in fields.get("baselines", ()):
+        TimmConfig.load(name)  # says what is wrong
     place = place or this_machine()
     loaded, source = _space(space)
     size = fields.get("image_size", USUAL_SIDE)
@@ -52,6 +59,14 @@ def search_settings(
     _check_backend(place, asked)
     if trials is not None:
         fields["trials"] = trials
+    measures = {*(band.metric for band in budget.bands), *fields.get("objectives", ())}
+    if "latency" in measures:
+        fields["latency"] = _latency(latency_device or place.device, latency_batch or 1, asked)
+    elif latency_device is not None or latency_batch is not None:
+        raise StudyError(
+            "a latency device or batch is given, but nothing asks for a latency; add --budget 8ms "
+            "or --objective top1,latency"
+        )
     return Settings.of(
         space=loaded,
         budget=budget,
@@ -59,6 +74,14 @@ def search_settings(
         space_source=source,
         **fields,
     )
+
+
+def _latency(device: str, batch: int, recipe: Recipe) -> LatencyDevice:
+    """Describe what times are of: a GPU computes as in training, a CPU in float32."""
+    from nas.planning.timing import this_device
+
+    on_gpu = device.startswith("cuda")
+    return this_device(device, batch=batch, precision=recipe.precision if on_gpu else "fp32")
 
 
 def _space(space: str | Path | Mapping[str, Any]) -> tuple[SearchSpace, str | None]:

@@ -85,7 +85,8 @@ def _started(study: Study, driver: Coordinator) -> StudyStarted:
         storage=study.store.shown,
         trials=driver.trials,
         done=done,
-        baselines=len(driver.settings.space.points) if wanted else 0,
+        baselines=len(driver.settings.baselines)
+        + (len(driver.settings.space.points) if wanted else 0),
         continued=study.continued,
         metric=metric_of(driver.settings.recipe.to_dict()),
     )

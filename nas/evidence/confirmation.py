@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from nas.errors import StudyError
 from nas.evidence.intervals import compare, may_be_best
-from nas.evidence.paired import Fit, Scores, cheapest_first, fit, restrict
+from nas.evidence.paired import Design, Fit, Scores, cheapest_first, fit, restrict
 from nas.evidence.quantiles import LEVEL, Family
 from nas.evidence.racing import DROP_ERROR
 from nas.evidence.verdict import Comparison, Contender, Verdict
@@ -64,7 +64,7 @@ def judge(
     comparisons = tuple(compare(fitted, ranked[0], o, family, level) for o in others)
     contenders = _contenders(scores, fitted, {d.name for d in able}, out, failed, level)
     best = {c.name for c in contenders if c.may_be_best}
-    chosen = cheapest_first(d for d in able if d.name in best)[0].name
+    chosen = _chosen((d for d in able if d.name in best), ranked[0])
     return Verdict(
         unit=unit,
         split=split,
@@ -79,6 +79,12 @@ def judge(
         contenders=contenders,
         not_represented=tuple(not_represented),
     )
+
+
+def _chosen(best: Iterable[Design], leader: str) -> str:
+    """Return the cheapest of the best, of those at the budget; where none is, the leader."""
+    own = [d for d in best if not d.outside]
+    return cheapest_first(own)[0].name if own else leader
 
 
 def _contenders(

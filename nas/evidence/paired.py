@@ -38,13 +38,15 @@ class Design:
     """What is compared, and what it costs.
 
     name: as it is shown, unique in a table. role: a candidate of the search, a published
-    baseline, or a control that ought to be worse.
+    baseline, or a control that ought to be worse. outside: a network at its own cost, which is
+    compared and never chosen.
     """
 
     name: str
     role: Role = "candidate"
     latency_ms: float | None = None
     params: int | None = None
+    outside: bool = False
 
 
 def cheapest_first(designs: Iterable[Design]) -> list[Design]:

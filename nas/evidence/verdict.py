@@ -183,8 +183,18 @@ def sentences(v: Verdict) -> list[str]:
 
 def _best_of(v: Verdict) -> str:
     able = v.may_be_best
+    if v.chosen not in able:
+        return (
+            f"the best of all compared ({100 * v.level:.0f} % sure) is from outside of the search, "
+            f"at its own cost: {', '.join(able)}; of the search's designs {v.chosen} is exported"
+        )
     if len(able) == 1:
         return f"the best of all compared ({100 * v.level:.0f} % sure): {able[0]}; it is exported"
+    if any(name.startswith("timm:") for name in able):
+        return (
+            f"the best of all compared is one of ({100 * v.level:.0f} % sure): {', '.join(able)}; "
+            f"{v.chosen}, the cheapest of those at the budget, is exported"
+        )
     by = "latency" if all(v.contender(n).latency_ms is not None for n in able) else "parameters"
     return (
         f"the best of all compared is one of ({100 * v.level:.0f} % sure), cheapest by {by} first: "

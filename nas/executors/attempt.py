@@ -26,7 +26,6 @@ from nas.study.outcomes import UNCLEAR, Outcome, Stop, classify
 from nas.training.environment import environment
 
 if TYPE_CHECKING:
-    from backbones.config import BackboneConfig
     from nas.study.recipe import Recipe
     from nas.training.loop import EpochMetrics
     from nas.training.run import ProxyResult
@@ -39,7 +38,7 @@ class Proxy(Protocol):
 
     def __call__(
         self,
-        config: BackboneConfig,
+        config: Any,  # BackboneConfig; of a baseline also TimmConfig
         recipe: Recipe,
         *,
         seed: int,
@@ -187,13 +186,13 @@ def _complete(attempt: Attempt, done: ProxyResult, notes: list[str]) -> Result:
 def _train(
     attempt: Attempt, report: Callable[[EpochMetrics], None], brake: Brake, proxy: Proxy | None
 ) -> ProxyResult:
-    from backbones.config import BackboneConfig
+    from backbones.outside import read_design
     from nas.study.recipe import Recipe
 
     with _backend(attempt.backend):
         recipe = Recipe.model_validate(dict(attempt.recipe))
         return (proxy or _proxy_of(recipe))(
-            BackboneConfig.model_validate(dict(attempt.config)),
+            read_design(attempt.config),
             recipe,
             seed=attempt.seed,
             device=attempt.device,

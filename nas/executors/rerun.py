@@ -13,7 +13,7 @@ from nas.driver.clock import Clock
 from nas.driver.studies import Study, open_study
 from nas.errors import StudyError
 from nas.executors.attempt import Brake, Proxy, carry_out
-from nas.store import history
+from nas.store import history, measurements
 from nas.store.tables import Run
 from nas.study.attempts import Attempt, Lease
 from nas.study.outcomes import Outcome
@@ -87,6 +87,7 @@ def _recorded(
         # What "auto" stood for then; the same trial must run on the same kernels.
         Place.of(device=run.device, backend=run.backend).over(study.place),
         lease=Lease(run.id, "rerun", 0),
+        measured=measurements.of_design(session, run.architecture_id, study.settings),
     )
     pruned_after = int((run.metrics or {})["epochs"]) if run.state == Outcome.PRUNED.value else None
     return replace(attempt, timeout_s=None), run.score, pruned_after

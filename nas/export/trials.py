@@ -51,6 +51,11 @@ def export_trials(
     summary = queries.summary(study, storage, top=1)
     for number in _numbers(summary, which):
         trial = queries.trial(study, storage, number)
+        if trial["kind"] == "timm":
+            raise StudyError(
+                f"trial {number} is {trial['label']}, a network of timm that timm.create_model "
+                "makes; export another trial"
+            )
         path = out if out is not None and which != "pareto" else None
         path = path or folder / f"{study}-trial{number}.yaml"
         write_export(
@@ -109,4 +114,5 @@ def _numbers(summary: dict[str, Any], which: str) -> list[int]:
         )
     if which == "best":
         return [chosen_trial(summary)]
-    return sorted({row["trial"] for front in summary["pareto"].values() for row in front})
+    fronts = summary["pareto"].values()
+    return sorted({row["trial"] for front in fronts for row in front if row["kind"] != "timm"})

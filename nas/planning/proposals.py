@@ -18,8 +18,9 @@ from optuna.study import Study as OptunaStudy
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-import backbones
+from backbones.outside import TimmConfig
 from nas.errors import BudgetError, StudyError
+from nas.planning.meters import bands_of, costs_of, measured_whole
 from nas.planning.strategies import check_strategy, make_sampler
 from nas.planning.strategies.encoding import encode
 from nas.planning.strategies.history import History
@@ -36,6 +37,7 @@ from nas.study.proposals import (
 from nas.study.settings import OBJECTIVES, Settings
 from search_spaces import Band, fit_widths
 from search_spaces.errors import SpaceError, UnreachableError
+from search_spaces.fit import said
 
 if TYPE_CHECKING:
     from backbones.config import BackboneConfig
@@ -74,7 +76,7 @@ class Planner:
 
     def __init__(self, name: str, settings: Settings, memory: dict[str, Any] | None) -> None:
         check_strategy(settings.strategy)
-        self.settings = settings
+        self.settings, self.bands = settings, bands_of(settings)
         directions = [
             StudyDirection.MAXIMIZE if OBJECTIVES[o] else StudyDirection.MINIMIZE
             for o in settings.objectives
@@ -126,7 +128,7 @@ class Planner:
                 f"space {space.name!r} holds no further design: all proposals have been trained",
                 final=True,
             )
-        band = self.settings.budget.bands[0]
+        band = self.bands[0]
         why: Exception | None = None
         blocked = False
         failed = 0
@@ -164,7 +166,7 @@ class Planner:
         s = self.settings
         config = fit_widths(
             s.space.point(preset),
-            s.budget.bands,
+            self.bands,
             image_size=s.image_size,
             convention=s.budget.convention,
         )
@@ -174,6 +176,26 @@ class Planner:
             choices = {}  # trained for comparison, but no parent to a strategy
         return self._proposal(config, choices, role=BASELINE, kind="preset", label=preset)
 
+    def outside(self, label: str) -> NewProposal:
+        """Return a network of timm, at its own cost and outside of every band."""
+        s, config = self.settings, TimmConfig.load(label)
+        cost = config.cost(s.image_size, s.budget.convention)
+        return NewProposal(
+            index=self.known,
+            role=BASELINE,
+            kind="timm",
+            label=label,
+            fingerprint=config.fingerprint(),
+            seed=s.training_seed(config.fingerprint()),
+            config=config.to_dict(),
+            flops=cost.flops,
+            params_count=cost.params,
+            measured=measured_whole(config, s),
+            convention=s.budget.convention,
+            image_size=s.image_size,
+            sampler={_PENDING: sorted(self.pending), _TRIES: 0},
+        )
+
     def wished(self, config: BackboneConfig, label: str | None = None) -> NewProposal:
         """Return a design that a user asks for: as it is, or refitted where the budget wants it.
 
@@ -181,10 +203,9 @@ class Planner:
         """
         s = self.settings
         choices = s.space.choices_of(config)
-        cost = backbones.cost(config, s.image_size, s.budget.convention)
-        if s.space.fits_widths and not s.budget.admits(flops=cost.flops, params=cost.params):
+        if s.space.fits_widths and not s.budget.admits(**costs_of(config, s)):
             config = s.space.build(
-                choices, s.budget.bands, image_size=s.image_size, convention=s.budget.convention
+                choices, self.bands, image_size=s.image_size, convention=s.budget.convention
             )
         return self._proposal(config, choices, role=CANDIDATE, kind=ENQUEUED, label=label)
 
@@ -238,13 +259,13 @@ class Planner:
         if not s.space.fits_widths and (kind not in DRAWN or tries >= DRAWS):
             choices = s.space.repair(
                 choices,
-                s.budget.bands,
+                self.bands,
                 np.random.default_rng(seed),
                 image_size=s.image_size,
                 convention=s.budget.convention,
             )
         config = s.space.build(
-            choices, s.budget.bands, image_size=s.image_size, convention=s.budget.convention
+            choices, self.bands, image_size=s.image_size, convention=s.budget.convention
         )
         return self._proposal(config, choices, role=CANDIDATE, kind=kind, tries=tries, seed=seed)
 
@@ -260,12 +281,13 @@ class Planner:
         seed: int | None = None,
     ) -> NewProposal:
         s = self.settings
-        cost = backbones.cost(config, s.image_size, s.budget.convention)
+        costs = costs_of(config, s)
         fingerprint = config.fingerprint()
-        if not s.budget.admits(flops=cost.flops, params=cost.params):
+        if not s.budget.admits(**costs):
+            listed = ", ".join(said(value, name) for name, value in costs.items())
             raise BudgetError(
-                f"a design of space {s.space.name!r} costs {cost.flops:.4g} FLOPs and "
-                f"{cost.params:.4g} parameters, outside of {' and '.join(s.budget.text)}"
+                f"a design of space {s.space.name!r} costs {listed}, outside of "
+                f"{' and '.join(s.budget.text)}"
             )
         # With the trials that were unfinished then, the proposal can be made again from the rows.
         attached = {} if kind in ("preset", ENQUEUED) else dict(self._attached)
@@ -279,8 +301,9 @@ class Planner:
             fingerprint=fingerprint,
             seed=s.training_seed(fingerprint),
             config=config.to_dict(),
-            flops=cost.flops,
-            params_count=cost.params,
+            flops=int(costs.pop("flops")),
+            params_count=int(costs.pop("params")),
+            measured=costs,
             convention=s.budget.convention,
             image_size=s.image_size,
             params=encode(s.space, choices),
@@ -293,7 +316,7 @@ def _miss(error: Exception | None, band: Band) -> float:
     """Return how far out of the band a design was, as the logarithm of a factor."""
     if not isinstance(error, UnreachableError):
         return math.inf
-    return abs(math.log(max(error.spent, 1) / band.hi))
+    return abs(math.log(max(error.spent, 1e-9) / band.hi))
 
 
 def proposal_seed(study_seed: int, index: int, tries: int) -> int:

@@ -13,6 +13,7 @@ from backbones import cost, list_presets, load_config
 from backbones.config import BackboneConfig
 from backbones.image_size import ImageSize, shown, sides
 from backbones.mixers.attention import AttentionConfig
+from backbones.outside import PREFIX, TimmConfig
 from backbones.tally import Tally
 from nas.errors import StudyError
 from nas.report.console import table
@@ -38,6 +39,8 @@ def profile(
     Units: params and flops are plain counts on one image; throughput is images per second.
     Raises: ConfigError for an unknown arch; StudyError when a verified count differs.
     """
+    if arch.startswith(PREFIX):
+        return _of_timm(TimmConfig.load(arch), image_size, convention)
     config = load_config(arch)
     counted = cost(config, image_size=image_size, convention=convention)
     report: dict[str, Any] = {
@@ -56,6 +59,22 @@ def profile(
     if latency:
         report["latency"] = _measure(config, image_size)
     return report
+
+
+def _of_timm(config: TimmConfig, image_size: ImageSize, convention: str) -> dict[str, Any]:
+    """Return the same of a network of timm, counted whole by fvcore."""
+    counted = config.cost(image_size, convention)
+    return {
+        "arch": f"{PREFIX}{config.name}",
+        "fingerprint": config.fingerprint(),
+        "image_size": image_size,
+        "convention": convention,
+        "params": counted.params,
+        "flops": counted.flops,
+        "stages": [],
+        "components": [],
+        "sequences": [],
+    }
 
 
 def sequences(
@@ -166,13 +185,15 @@ def profile_view(report: dict[str, Any]) -> RenderableType:
             for r in report[key]
         ]
         columns = (key[:-1], "params", unit, "share")
-        parts += [Text(), table(columns, rows, numeric=f"params {unit} share")]
+        if rows:
+            parts += [Text(), table(columns, rows, numeric=f"params {unit} share")]
     long = [
         (r["name"], r["tokens"], r["width"], "yes" if r["long"] else "no", giga(r["attention"]))
         for r in report["sequences"]
     ]
     headings = ("stage", "L", "D", "L>6D", "attention")
-    parts += [Text(), table(headings, long, numeric="L D attention")]
+    if long:
+        parts += [Text(), table(headings, long, numeric="L D attention")]
     if "verified" in report:
         counts = report["verified"]
         parts.append(

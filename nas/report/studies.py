@@ -96,8 +96,9 @@ def summary_view(summary: dict[str, Any]) -> RenderableType:
         return Group(Text(study["study"], "bold"), *comparisons_view(summary))
     metric = metric_of(study["recipe"])
     named = metric.metric
-    columns = ("trial", "design", named, "FLOPs", "params", "s", "backend", "fingerprint")
-    numeric = ("trial", named, "FLOPs", "params", "s")
+    timed = ("ms",) if study.get("latency") else ()
+    columns = ("trial", "design", named, "FLOPs", "params", *timed, "s", "backend", "fingerprint")
+    numeric = ("trial", named, "FLOPs", "params", *timed, "s")
     counts = ", ".join(f"{n} {state}" for state, n in study["counts"].items())
     head = (
         f"{study['space']} (version {study['space_version']}), budget {', '.join(study['budget'])} "
@@ -105,7 +106,7 @@ def summary_view(summary: dict[str, Any]) -> RenderableType:
     )
     parts: list[RenderableType] = [Text(study["study"], "bold"), Text(head), Text()]
     for title, key in (("candidates", "leaderboard"), ("published designs, refitted", "baselines")):
-        rows = [_row(r, metric) for r in summary[key]]
+        rows = [_row(r, metric, bool(timed)) for r in summary[key]]
         if not rows and key == "baselines":
             continue
         parts += [table(columns, rows, title=title, numeric=numeric), Text()]
@@ -243,6 +244,8 @@ def wish_line(wish: Enqueued, metric: Metric) -> str:
 
 def trial_view(trial: dict[str, Any]) -> RenderableType:
     """Render `nas.store.queries.trial`."""
+    from search_spaces.fit import said
+
     metric = metric_of(trial["recipe"])
     head = (
         f"{trial['label'] or trial['kind']}, {trial['role']}, {trial['state']}, "
@@ -270,6 +273,9 @@ def trial_view(trial: dict[str, Any]) -> RenderableType:
     ]
     if trial["replay_of"] is not None:
         parts.append(Text(f"same design as trial {trial['replay_of']}; not trained again"))
+    for one in trial.get("measured", ()):
+        name = one["metric"].partition("_")[0]
+        parts.append(Text(f"{name} {said(one['value'], name)} ({one['device']})"))
     for note in (trial["metrics"] or {}).get("notes", []):
         parts.append(Text(f"note: {note}", "yellow"))
     if scores := (trial["metrics"] or {}).get("scores"):
@@ -285,14 +291,16 @@ def trial_view(trial: dict[str, Any]) -> RenderableType:
     return Group(*parts)
 
 
-def _row(r: dict[str, Any], metric: Metric) -> tuple[Any, ...]:
+def _row(r: dict[str, Any], metric: Metric, timed: bool) -> tuple[Any, ...]:
     score = scored(r["score"], metric) if r["score"] is not None else r["state"]
+    ms = "-" if r.get("latency_ms") is None else f"{r['latency_ms']:.3g}"
     return (
         r["trial"],
         r["label"] or r["kind"],
         score,
         giga(r["flops"]),
         mega(r["params"]),
+        *([ms] if timed else []),
         "-" if r["seconds"] is None else f"{r['seconds']:.0f}",
         r["backend"] or "-",
         r["fingerprint"][:12],

@@ -17,6 +17,7 @@ from nas.store.history import find_study
 from nas.store.session import opened
 from nas.store.tables import Architecture, Environment, Epoch, Measurement, Run, Study
 from nas.study.attempts import ENDED, RUNNING
+from nas.study.latency import LatencyDevice
 from nas.study.outcomes import Outcome
 from nas.study.proposals import BASELINE, CANDIDATE, REPLAY, SEARCHED
 from nas.study.tasks import metric_of
@@ -86,14 +87,12 @@ def summary(study: str, storage: str, *, top: int = 10) -> dict[str, Any]:
 def trials(study: str, storage: str) -> list[dict[str, Any]]:
     """Return every candidate and baseline of a study with its choices, as proposed.
 
-    latency_ms, of a row: on the study's first device, None where it was not measured.
+    latency_ms, of a row: on the study's device, None where it was not measured.
     Raises: StoreError; StudyError for an unknown study.
     """
 
     def read(session: Session, row: Study) -> list[dict[str, Any]]:
-        timed = _timed(row)
-        query = _of(row, CANDIDATE, BASELINE).add_columns(Run.choices, timed.c.latency_ms)
-        query = query.outerjoin(timed, timed.c.architecture_id == Run.architecture_id)
+        query = _of(row, CANDIDATE, BASELINE).add_columns(Run.choices)
         return _rows(session, query.order_by(Run.proposal))
 
     with opened(storage) as store:
@@ -204,7 +203,11 @@ def learned(metrics: Mapping[str, Any]) -> bool:
 
 
 def _of(study: Study, *roles: str) -> Any:
-    return select(*_ROW).where(Run.study_id == study.id, Run.newest, Run.role.in_(roles))
+    timed = _timed(study)
+    query = select(*_ROW, timed.c.latency_ms).where(
+        Run.study_id == study.id, Run.newest, Run.role.in_(roles)
+    )
+    return query.outerjoin(timed, timed.c.architecture_id == Run.architecture_id)
 
 
 def _summary(session: Session, study: Study, top: int) -> dict[str, Any]:
@@ -245,9 +248,13 @@ def _scored(session: Session, study: Study) -> list[dict[str, Any]]:
 
 
 def _timed(study: Study) -> Any:
+    on = study.settings.get("latency")
+    here = Measurement.device == study.place.get("device")
+    if on is not None:
+        here = Measurement.setup_id == LatencyDevice.model_validate(on).key
     return (
         select(Measurement.architecture_id, func.min(Measurement.value).label(LATENCY))
-        .where(Measurement.metric == LATENCY, Measurement.device == study.place.get("device"))
+        .where(Measurement.metric == LATENCY, here)
         .group_by(Measurement.architecture_id)
         .subquery()
     )
@@ -269,9 +276,11 @@ def counts(session: Session, study: Study) -> dict[str, int]:
 
 def _pareto(session: Session, study: Study) -> dict[str, list[dict[str, Any]]]:
     """Return, per cost, the trials that no other one beats in score at no higher cost."""
+    timed = _timed(study)
     query = (
-        select(Run.id, Run.score, Architecture.flops, Architecture.params)
+        select(Run.id, Run.score, Architecture.flops, Architecture.params, timed.c.latency_ms)
         .join(Architecture, Architecture.id == Run.architecture_id)
+        .outerjoin(timed, timed.c.architecture_id == Run.architecture_id)
         .where(
             Run.study_id == study.id,
             Run.newest,
@@ -283,9 +292,12 @@ def _pareto(session: Session, study: Study) -> dict[str, list[dict[str, Any]]]:
     fronts = {
         cost: front([(p.id, p.score, getattr(p, cost)) for p in points]) for cost in PARETO_COSTS
     }
+    if points and all(p.latency_ms is not None for p in points):
+        fronts[LATENCY] = front([(p.id, p.score, p.latency_ms) for p in points])
     wanted = {run_id for ids in fronts.values() for run_id in ids}
     found: dict[int, dict[str, Any]] = {}
-    shown = select(Run.id, *_ROW).where(Run.id.in_(wanted))
+    shown = select(Run.id, *_ROW, timed.c.latency_ms).where(Run.id.in_(wanted))
+    shown = shown.outerjoin(timed, timed.c.architecture_id == Run.architecture_id)
     for row in _rows(session, shown):
         found[row.pop("id")] = row
     return {cost: [found[i] for i in ids] for cost, ids in fronts.items()}
@@ -324,6 +336,7 @@ def _trial(session: Session, study: Study, number: int, storage: str) -> dict[st
         "trial": number,
         **{name: getattr(run, name) for name in _OF_TRIAL},
         **{name: getattr(design, name) for name in _OF_DESIGN},
+        "measured": _measured(session, design.id),
         "space": study.space_name,
         "recipe": run.recipe or study.settings["recipe"],
         "replay_of": _number_of(session, run.replay_of),
@@ -332,6 +345,12 @@ def _trial(session: Session, study: Study, number: int, storage: str) -> dict[st
         "attempts": [_attempt(a) for a in reversed(attempts)],
         "rerun": again if storage.endswith("runs/nas.db") else f"{again} --storage {storage}",
     }
+
+
+def _measured(session: Session, architecture_id: int) -> list[dict[str, Any]]:
+    query = select(Measurement.metric, Measurement.device, Measurement.value)
+    rows = session.execute(query.where(Measurement.architecture_id == architecture_id))
+    return [dict(row._mapping) for row in rows]
 
 
 def _facts(session: Session, environment_id: str | None) -> dict[str, Any] | None:

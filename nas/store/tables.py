@@ -1,4 +1,4 @@
-"""The schema: what a study leaves behind, in nine tables beside Optuna's own.
+"""The schema: what a study leaves behind, in ten tables beside Optuna's own.
 
 Every table is named nas_*. Nothing refers to Optuna's tables by a foreign key, so that its own
 tools may delete or migrate them. Times are seconds since 1970, UTC. A change here needs a new
@@ -27,7 +27,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from backbones.image_size import ImageSize
 
-REVISION = "0004"
+REVISION = "0005"
 VERSION_TABLE = "nas_alembic_version"
 PREFIX = "nas_"
 # Conditions of partial indexes. SQLite uses one only for a query that says the same, to the letter.
@@ -273,6 +273,25 @@ class Measurement(Base):
     setup: Mapped[dict[str, Any]]
     value: Mapped[float]
     environment_id: Mapped[str | None] = mapped_column(ForeignKey("nas_environment.id"))
+    at: Mapped[float]
+
+
+class Piece(Base):
+    """The time of a part of networks on a device; any study of this database goes by it.
+
+    piece, on: what was timed, on what (`backbones.pieces`, `nas.study.latency`); the ids are
+    hashes of these. Units: ms, of one batch.
+    """
+
+    __tablename__ = "nas_piece"
+    __table_args__ = (UniqueConstraint("on_id", "piece_id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    on_id: Mapped[str] = mapped_column(String(64))
+    piece_id: Mapped[str] = mapped_column(String(64))
+    on: Mapped[dict[str, Any]]
+    piece: Mapped[dict[str, Any]]
+    ms: Mapped[float]
     at: Mapped[float]
 
 

@@ -26,7 +26,8 @@ class NewProposal:
     index: which proposal of the study it is; refused when another driver took that place.
     seed: of its training, the `seed_index`-th of the study's. repeat: counts trainings alike in
     all else. split: the data that is scored. recipe: where it is not the study's own, with
-    recipe_id, its fingerprint. params: its choices as a tuner stores them. sampler: what the
+    recipe_id, its fingerprint. measured: latency in ms, memory in bytes, where a study asks for
+    them. params: its choices as a tuner stores them. sampler: what the
     strategy attached.
     """
 
@@ -46,6 +47,7 @@ class NewProposal:
     recipe: Mapping[str, Any] | None = None
     recipe_id: str = ""
     label: str | None = None
+    measured: Mapping[str, float] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)
     choices: Mapping[str, Any] = field(default_factory=dict)
     sampler: Mapping[str, Any] = field(default_factory=dict)

@@ -13,19 +13,22 @@ from pydantic import (
     NonNegativeInt,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from backbones.image_size import PixelSize, shown
 from nas.errors import StudyError
 from nas.study.budget import Budget
+from nas.study.latency import LatencyDevice
 from nas.study.recipe import Recipe
 from search_spaces import SearchSpace
+from search_spaces.fit import MEASURED
 
 DEFAULT_TRIALS = 12
 # The best of those in the table of docs/strategies.md.
 DEFAULT_STRATEGY = "surrogate"
 # Objective -> whether more is better. The first objective is what training measures.
-OBJECTIVES = {"top1": True, "flops": False, "params": False}
+OBJECTIVES = {"top1": True, "flops": False, "params": False, "latency": False, "memory": False}
 _SEED_BITS = 31
 # What has a column of its own beside the stored settings.
 _COLUMNS = {"space", "trials", "seed"}
@@ -43,7 +46,9 @@ class Settings(BaseModel):
     candidates early that fall behind at the same epoch, "none" does not. seeds: "shared" trains all
     designs with the same seeds, which takes what a seed does out of their differences; "per design"
     is what studies had before that.
-    space_source: the user's own space file, None for a shipped space.
+    space_source: the user's own space file, None for a shipped space. latency: on what it is
+    measured, where it is a bound or an objective. baselines: networks of timm (timm:NAME) that
+    train beside the published designs, each at its own cost.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -60,6 +65,8 @@ class Settings(BaseModel):
     pruner: Literal["asha", "none"] = "none"
     seeds: Literal["shared", "per design"] = "shared"
     space_source: str | None = None
+    latency: LatencyDevice | None = None
+    baselines: tuple[str, ...] = ()
 
     @field_validator("objectives")
     @classmethod
@@ -73,6 +80,30 @@ class Settings(BaseModel):
                 "e.g. top1,flops"
             )
         return objectives
+
+    @model_validator(mode="after")
+    def _has_a_device(self) -> Settings:
+        if ("latency" in self.measures) != (self.latency is not None):
+            raise ValueError(
+                "a latency, as budget or objective, needs the device that it is of, and a device "
+                "a latency"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _trains_them(self) -> Settings:
+        if self.baselines and self.recipe.evaluate is not None:
+            raise ValueError(
+                f"baseline {self.baselines[0]!r} is no config that an evaluation of your own could "
+                "read; leave it out, or score by a recipe"
+            )
+        return self
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """What is measured of each design: latency, memory, both or nothing."""
+        asked = {*(band.metric for band in self.budget.bands), *self.objectives}
+        return tuple(name for name in MEASURED if name in asked)
 
     @classmethod
     def of(cls, *, remedy: str = "change it", **fields: Any) -> Settings:
@@ -128,12 +159,16 @@ def first_mistake(error: ValidationError) -> str:
         return f"unknown field {name!r}"
     if found["type"] == "missing":
         return f"field {name!r} is missing"
+    if not name:  # of several fields together
+        return str(found["msg"]).removeprefix("Value error, ")
     return f"{name} {found['input']!r}: {found['msg'].removeprefix('Value error, ')}"
 
 
 def _shown(value: Any) -> Any:
     if isinstance(value, Budget):
         return list(value.text)
+    if isinstance(value, LatencyDevice):
+        return f"of {value.name}, batch {value.batch}, {value.precision}"
     if isinstance(value, tuple) and all(isinstance(side, int) for side in value):
         return shown(value)
     return value

@@ -19,6 +19,8 @@ from torch import nn
 import backbones
 import kernels
 from backbones.config import BackboneConfig
+from backbones.outside import PREFIX, TimmConfig
+from nas.errors import StudyError
 from nas.study.recipe import Recipe
 from nas.training import checkpoints
 from nas.training.data.catalog import load_data
@@ -61,7 +63,7 @@ Report = Callable[[EpochMetrics], None]
 
 
 def train_proxy(
-    config: BackboneConfig,
+    config: BackboneConfig | TimmConfig,
     recipe: Recipe,
     *,
     seed: int,
@@ -85,14 +87,14 @@ def train_proxy(
     data = load_parts(recipe, split)
     tasks = [make_task(part, own, recipe) for part, own in zip(recipe.parts, data)]
     classes, chans = max(task.num_classes for task in tasks), data[0].in_chans
-    scaled, notes = (proxy_config if scale else as_it_is)(config, recipe, classes, chans)
+    plain = [task.outputs for task in tasks] == [0]
+    scaled, notes = _scaled(config, recipe, classes, chans, scale, plain)
     dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
     backend = _backend(scaled, device, dtype)
     key = _key(recipe, config=scaled.fingerprint(), seed=seed, backend=backend, split=split)
     key["device"] = torch.device(device).type
     with reproducible(seed, recipe.threads, device) as environment:
-        model = backbones.create(scaled)
-        plain = [task.outputs for task in tasks] == [0]
+        model = _built(scaled, recipe, classes, chans)
         last = train_model(
             model if plain else TaskNet(model, tasks, recipe.grid),
             data,
@@ -116,7 +118,7 @@ def train_proxy(
         device=device,
         dtype=str(dtype).removeprefix("torch."),
         proxy_params=sum(p.numel() for p in model.parameters()),
-        proxy_flops=backbones.cost(scaled, image_size=recipe.image_size).flops,
+        proxy_flops=_flops(scaled, recipe),
         notes=(*notes, *environment.notes),
         scores=last.scores,
     )
@@ -137,7 +139,40 @@ def _key(recipe: Recipe, **facts: Any) -> dict[str, Any]:
     return {"recipe": recipe.fingerprint(), "threads": recipe.threads, **facts}
 
 
-def _backend(config: BackboneConfig, device: str, dtype: torch.dtype) -> str:
+def _scaled(
+    config: BackboneConfig | TimmConfig,
+    recipe: Recipe,
+    classes: int,
+    chans: int,
+    scale: bool,
+    plain: bool,
+) -> tuple[BackboneConfig | TimmConfig, list[str]]:
+    """Return what is trained for a design; a network of timm is, as it stands."""
+    if isinstance(config, TimmConfig):
+        if not plain:
+            raise StudyError(
+                f"{PREFIX}{config.name} answers for whole images, and the recipe's task "
+                f"({', '.join(part.task for part in recipe.parts)}) asks for more; take a recipe "
+                "of task classify, or leave the baseline out"
+            )
+        return config, ["a network of timm is not scaled down: it trains at its own cost"]
+    return (proxy_config if scale else as_it_is)(config, recipe, classes, chans)
+
+
+def _built(config: BackboneConfig | TimmConfig, recipe: Recipe, classes: int, chans: int) -> Any:
+    sized = {"num_classes": classes, "in_chans": chans, "image_size": recipe.image_size}
+    return backbones.create(config, **(sized if isinstance(config, TimmConfig) else {}))
+
+
+def _flops(config: BackboneConfig | TimmConfig, recipe: Recipe) -> int:
+    if isinstance(config, TimmConfig):
+        return config.cost(recipe.image_size).flops
+    return backbones.cost(config, image_size=recipe.image_size).flops
+
+
+def _backend(config: BackboneConfig | TimmConfig, device: str, dtype: torch.dtype) -> str:
+    if isinstance(config, TimmConfig):
+        return "torch"
     states = [b.mixer.scan_state for b in config.blocks.values()]
     return kernels.resolve_backend(torch.device(device), dtype, state=max(1, *states))
 

@@ -166,7 +166,7 @@ def test_image_size_matters_only_with_a_positional_table():
 
 def test_presets_have_distinct_fingerprints():
     prints = {load_config(name).fingerprint() for name in list_presets()}
-    assert len(prints) == 32
+    assert len(prints) == 33
 
 
 @pytest.mark.parametrize("name", list_presets())

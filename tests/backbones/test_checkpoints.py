@@ -354,3 +354,24 @@ def test_timms_own_mambaout_weights_load(size):
 
 def test_package_exposes_loading():
     assert backbones.load_official is load_official
+
+
+def test_vit_computes_what_timms_does():
+    size = 64
+    theirs = create_model("vit_small_patch16_224", img_size=size, depth=2, num_classes=7).eval()
+    torch.manual_seed(0)
+    for parameter in theirs.parameters():  # biases and the class token start at nothing
+        torch.nn.init.normal_(parameter, std=0.05)
+    config = load_config("vit_small")
+    stage = config.stages[0].model_copy(update={"depth": 2})
+    small = {"stages": (stage,), "image_size": size, "num_classes": 7}
+    ours = load_official(Backbone(config.model_copy(update=small)), theirs.state_dict())
+    image = torch.randn(2, 3, size, size)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(image), theirs(image), atol=1e-5, rtol=1e-4)
+
+
+def test_vit_without_its_class_token_has_no_released_weights():
+    config = load_config("vit_small").model_copy(update={"class_token": "middle"})
+    with pytest.raises(ConfigError, match="class_token middle is no ViT's"):
+        official_names(config)

@@ -51,12 +51,13 @@ PUBLISHED = {
     "local_vim_tiny": (7_994_152, "macs", "1.7"),
     "local_vim_tiny_middle_cls_token": (7_994_536, "macs", "1.7"),
     "local_vim_small": (27_783_784, "macs", "5.4"),
+    "vit_small": (22_050_664, "macs", "4.6"),
 }
 
 
 def test_every_preset_is_published():
     assert sorted(PUBLISHED) == list_presets()
-    assert len(PUBLISHED) == 32
+    assert len(PUBLISHED) == 33
 
 
 @pytest.mark.parametrize("preset", sorted(PUBLISHED))

@@ -145,7 +145,10 @@ def test_space_without_fit_refuses_what_lies_outside():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("latency", 1, 2), "band metric 'latency' is unknown; use flops or params"),
+        (
+            ("energy", 1, 2),
+            "band metric 'energy' is unknown; use flops or params or latency or memory",
+        ),
         (("flops", 2, 1), "band 2 to 1 flops is empty; give 0 <= lo <= hi"),
         (("flops", -1, 1), "band -1 to 1 flops is empty; give 0 <= lo <= hi"),
         (("params", 0, 0), "band 0 to 0 params is empty; give 0 <= lo <= hi"),

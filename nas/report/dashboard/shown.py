@@ -9,6 +9,7 @@ from typing import Any
 
 from backbones.config import BackboneConfig
 from backbones.image_size import shown as image_size
+from backbones.outside import read_design
 from nas.report.html.pictures import MOST_ORDERS, scan_orders
 from nas.report.studies import findings, unlearned, verdict, warnings
 from nas.report.text import duration, giga, invoked_as, mega, scored
@@ -38,6 +39,7 @@ class Shown:
         self.seconds = {t["trial"]: t["seconds"] for t in trials}
         metric = metric_of(summary["study"]["recipe"])
         noted = _most_telling(trials)
+        self._foreign = {t["trial"] for t in trials if t["kind"] == "timm"}
         self.notes = {t["trial"]: _about_trial(study, t, metric) for t in noted}
         self._prints = {t["trial"]: t["fingerprint"] for t in noted}
 
@@ -46,13 +48,17 @@ class Shown:
         """Trial -> the kinds of its scan orders, of those that have a note."""
         unknown = [n for n, print_ in self._prints.items() if print_ not in _ORDERS]
         for number, config in queries.designs(self.study, self._url, unknown).items():
-            orders = scan_orders(BackboneConfig.model_validate(config))
+            design = read_design(config)
+            orders = scan_orders(design) if isinstance(design, BackboneConfig) else []
             _ORDERS[self._prints[number]] = [order.kind for order in orders[:MOST_ORDERS]]
         return {number: _ORDERS[print_] for number, print_ in self._prints.items()}
 
     def pictures(self, number: int) -> dict[str, str]:
-        """Return the pictures of a trial as Optuna describes artifacts; none of a confirmation."""
-        if number not in self.seconds:
+        """Return the pictures of a trial as Optuna describes artifacts.
+
+        None of a confirmation, and of a network that is not ours.
+        """
+        if number not in self.seconds or number in self._foreign:
             return {}
         orders = [f"order-{n}-{kind}" for n, kind in enumerate(self._orders.get(number, ()), 1)]
         found = {}

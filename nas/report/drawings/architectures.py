@@ -10,11 +10,11 @@ import numpy as np
 
 from backbones import cost
 from backbones.config import BackboneConfig, PlacedBlock, resolve_blocks
-from backbones.counting import Cost
 from backbones.image_size import ImageSize, shown, sides
 from backbones.mixers.base import MixerConfig
 from backbones.orders.base import ScanOrder
 from backbones.parts import BlockConfig
+from backbones.tally import Cost
 from nas.report.drawings.orders import describe_order, visited
 from nas.report.drawings.style import COLORS, FAINT, INK, new_sheet, plain_text, swatch, time_colors
 from nas.report.text import giga, mega, percent
