@@ -7,24 +7,26 @@ import re
 import subprocess
 import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
+import torch
 import triton
+from recorder import Launch
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-
-from kernels.common.launch import power_of_two
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
 
 @dataclass(frozen=True, kw_only=True)
 class MachineCode:
-    """What became of a kernel. instructions: of its innermost loops, by opcode."""
+    """What became of a kernel. loops: the opcodes of its innermost loops."""
 
     registers: int
     spilled_bytes: int
-    loops: list[dict[str, int]]
+    loops: list[list[str]]
 
 
 def _run(tool: str, *arguments: str) -> str:
@@ -34,24 +36,69 @@ def _run(tool: str, *arguments: str) -> str:
     return done.stdout
 
 
-def compile_kernel(
-    kernel, types: dict[str, str], constants: dict, capability: int, **options: int
-) -> MachineCode:
-    """Compile one kernel for sm_<capability> and read its code."""
-    signature = {name: types.get(name, "constexpr") for name in kernel.arg_names}
-    place = {name: (index,) for index, name in enumerate(kernel.arg_names)}
-    source = ASTSource(
-        kernel,
-        signature,
-        constexprs={place[name]: value for name, value in constants.items()},
-        attrs={  # What a launch finds out by itself of pointers, and of widths such as 192.
-            place[name]: [["tt.divisibility", 16]]
-            for name, kind in signature.items()
-            if kind.startswith("*") or name in ("inner", "x_step", "d_step", "z_step")
-        },
+TYPES = {
+    torch.float32: "*fp32",
+    torch.bfloat16: "*bf16",
+    torch.float16: "*fp16",
+    torch.int32: "*i32",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Specialization:
+    """What Triton compiles of a launch: types, constants, and what multiples of 16 are."""
+
+    kernel: Any
+    signature: tuple[tuple[str, str], ...]
+    constants: tuple[tuple[str, Any], ...]
+    multiples: tuple[str, ...]
+    options: tuple[tuple[str, Any], ...]
+
+    def __getitem__(self, constant: str) -> Any:
+        return dict(self.constants)[constant]
+
+
+def specialization(launch: Launch) -> Specialization:
+    """Return what a device would compile for a launch: a 1 is a constant, a tensor aligned."""
+    signature, constants, multiples = {}, {"FAST": True}, []
+    for parameter in launch.kernel.params:
+        name, value = parameter.name, launch.arguments[parameter.name]
+        signature[name] = "constexpr"
+        if parameter.is_constexpr:
+            constants.setdefault(name, value)
+        elif torch.is_tensor(value):
+            signature[name] = TYPES[value.dtype]
+            if value.storage_offset() * value.element_size() % 16 == 0:
+                multiples.append(name)
+        elif isinstance(value, float):
+            signature[name] = "fp32"
+        elif value == 1:
+            constants[name] = 1
+        else:
+            signature[name] = "i32" if value < 2**31 else "i64"
+            if value % 16 == 0:
+                multiples.append(name)
+    return Specialization(
+        kernel=launch.kernel,
+        signature=tuple(signature.items()),
+        constants=tuple(constants.items()),
+        multiples=tuple(multiples),
+        options=tuple(launch.options.items()),
     )
-    options = {"num_warps": 1, "num_stages": 1, "enable_fp_fusion": True} | options
-    built = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+
+
+@cache
+def compile_for(found: Specialization, capability: int) -> MachineCode:
+    """Compile a specialization for sm_<capability> and read its code."""
+    place = {name: (index,) for index, name in enumerate(found.kernel.arg_names)}
+    source = ASTSource(
+        found.kernel,
+        dict(found.signature),
+        constexprs={place[name]: value for name, value in found.constants},
+        attrs={place[name]: [["tt.divisibility", 16]] for name in found.multiples},
+    )
+    target = GPUTarget("cuda", capability, 32)
+    built = triton.compile(source, target=target, options=dict(found.options))
     with tempfile.TemporaryDirectory() as folder:
         cubin = os.path.join(folder, "kernel.cubin")
         Path(cubin).write_bytes(built.asm["cubin"])
@@ -62,8 +109,8 @@ def compile_kernel(
     return MachineCode(registers=registers, spilled_bytes=spilled, loops=innermost_loops(code))
 
 
-def innermost_loops(code: str) -> list[dict[str, int]]:
-    """Count the opcodes of every loop that holds no other, from a listing."""
+def innermost_loops(code: str) -> list[list[str]]:
+    """Return the opcodes of every loop that holds no other, in their order, from a listing."""
     lines = re.findall(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)([^;]*);", code)
     addresses = [int(address, 16) for address, _, _ in lines]
     ranges = []
@@ -72,47 +119,7 @@ def innermost_loops(code: str) -> list[dict[str, int]]:
         if opcode.startswith("BRA") and target and int(target[1], 16) < int(address, 16):
             ranges.append((int(target[1], 16), int(address, 16)))
     inner = [r for r in ranges if not any(o != r and r[0] <= o[0] and o[1] <= r[1] for o in ranges)]
-    loops = []
-    for low, high in inner:
-        count: dict[str, int] = {}
-        for address, (_, opcode, _) in zip(addresses, lines):
-            if low <= address <= high:
-                name = opcode.split(".")[0]
-                count[name] = count.get(name, 0) + 1
-        loops.append(count)
-    return loops
-
-
-POINTERS = {
-    "forward": "x delta B C z y ungated",
-    "backward": "grad_y x delta B C grad_delta grad_x",
-}
-FLOAT_POINTERS = (
-    "A D bias partial states starts scratch grad_x_sum grad_A grad_B grad_C grad_D grad_bias "
-    "source weights ends sums"
-)
-INTEGERS = "batch routes tokens steps inner state programs blocks segments segment_tokens pieces"
-STRIDES = [f"{tensor}_{axis}" for tensor in "xdbcswz" for axis in ("b", "k", "step")]
-
-
-def types_of(direction: str, dtype: str) -> dict[str, str]:
-    """Return the types of the run-time arguments of a kernel."""
-    types = dict.fromkeys(FLOAT_POINTERS.split(), "*fp32") | {"orders": "*i32", "scale": "fp32"}
-    types |= dict.fromkeys(POINTERS[direction].split(), f"*{dtype}")
-    return types | dict.fromkeys([*INTEGERS.split(), *STRIDES], "i32")
-
-
-def forward_constants(N: int, BD: int, U: int, **changes) -> dict:
-    """Return the compile-time arguments of the forward, as training a VMamba needs them."""
-    constants = dict.fromkeys(("ORDERS_PER_IMAGE", "GATED", "LOOP", "SEGMENTED"), False)
-    constants |= dict.fromkeys(
-        ("SOFTPLUS", "HAS_D", "HAS_BIAS", "MERGED", "FAST", "SAVE", "ROWS", "PAIRS"), True
-    )
-    return constants | {"MERGE_LATER": True, "N": N, "BD": BD, "U": U} | changes
-
-
-def backward_constants(N: int, BD: int, U: int, **changes) -> dict:
-    """Return the compile-time arguments of the backward, as training a VMamba needs them."""
-    constants = dict.fromkeys(("Y_PER_ROUTE", "ORDERS_PER_IMAGE", "LOOP", "SEGMENTED"), False)
-    constants |= dict.fromkeys(("SOFTPLUS", "HAS_D", "HAS_BIAS", "FAST", "ROWS", "PAIRS"), True)
-    return constants | {"N": power_of_two(N), "BD": BD, "U": U} | changes
+    return [
+        [opcode for at, (_, opcode, _) in zip(addresses, lines) if low <= at <= high]
+        for low, high in inner
+    ]

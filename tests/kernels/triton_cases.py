@@ -20,23 +20,23 @@ CASES = [
     ("auto", ScanShape(B=1, K=1, L=1, D=9, N=1, orders="raster")),
     ("auto", ScanShape(B=2, K=2, L=3, D=20, N=4)),
     ("auto", ScanShape(B=1, K=4, L=4, D=40, N=1, merge="mean", orders="per-sample")),
-    ("auto", ScanShape(B=1, K=1, L=5, D=33, N=16, gated=False, softplus=False)),
-    ("auto", ScanShape(B=1, K=2, L=37, D=12, N=3, merge="none", route_inputs=True)),
+    ("auto", ScanShape(B=1, K=1, L=3, D=33, N=16, gated=False, softplus=False)),
+    ("auto", ScanShape(B=1, K=2, L=34, D=12, N=1, merge="none", route_inputs=True)),
     ("auto", ScanShape(B=1, K=2, L=33, D=10, N=2, route_inputs=True, orders="per-sample")),
-    ("auto", ScanShape(B=1, K=1, L=7, D=40, N=20, skip=False, bias=False)),
-    # The blocks of 64 and 128 channels that wide layers run on.
-    ("routes", ScanShape(B=1, K=2, L=5, D=130, N=1)),
-    ("loop", ScanShape(B=1, K=2, L=5, D=128, N=8)),
-    ("routes", ScanShape(B=1, K=1, L=3, D=70, N=9)),
-    ("loop", ScanShape(B=2, K=3, L=9, D=10, N=1, merge="mean", steps=5)),
-    ("routes", ScanShape(B=2, K=1, L=7, D=10, N=2, orders="per-sample", steps=4)),
+    ("auto", ScanShape(B=1, K=1, L=3, D=40, N=20, skip=False, bias=False)),
+    # The blocks of 64 and 128 channels that wide layers run on, with and without padding.
+    ("whole", ScanShape(B=1, K=2, L=5, D=127, N=1)),
+    ("whole", ScanShape(B=1, K=2, L=3, D=128, N=8)),
+    ("whole", ScanShape(B=1, K=1, L=3, D=60, N=9)),
+    ("whole", ScanShape(B=2, K=3, L=9, D=10, N=1, merge="mean", steps=5)),
+    ("whole", ScanShape(B=2, K=1, L=7, D=10, N=2, orders="per-sample", steps=4)),
     ("auto", ScanShape(B=1, K=2, L=9, D=10, N=2, merge="none", route_inputs=True, steps=6)),
-    ("segments", ScanShape(B=1, K=2, L=70, D=10, N=2, steps=66)),
-    ("loop", ScanShape(B=2, K=2, L=9, D=36, N=1)),
-    ("loop", ScanShape(B=1, K=4, L=6, D=9, N=4, merge="mean", gated=False, bias=False)),
-    ("segments", ScanShape(B=1, K=1, L=70, D=10, N=1, orders="raster")),
-    ("segments", ScanShape(B=1, K=2, L=49, D=34, N=2, merge="none", orders="per-sample")),
-    ("segments", ScanShape(B=1, K=2, L=66, D=8, N=3, merge="mean", gated=False, skip=False)),
+    ("segments", ScanShape(B=1, K=2, L=34, D=10, N=1, steps=33)),
+    ("whole", ScanShape(B=2, K=2, L=9, D=36, N=1)),
+    ("whole", ScanShape(B=1, K=4, L=6, D=9, N=4, merge="mean", gated=False, bias=False)),
+    ("segments", ScanShape(B=1, K=1, L=66, D=10, N=1, orders="raster")),
+    ("segments", ScanShape(B=1, K=2, L=34, D=34, N=1, merge="none", orders="per-sample")),
+    ("segments", ScanShape(B=1, K=2, L=35, D=8, N=3, merge="mean", gated=False, skip=False)),
 ]
 ids = [f"{schedule}-{shape.label}" for schedule, shape in CASES]
 
@@ -84,11 +84,13 @@ def reversed_programs(monkeypatch):
 
 
 @pytest.mark.skipif(DEVICE != "cpu", reason="a device orders its programs itself")
-@pytest.mark.parametrize(("schedule", "L"), [("loop", 7), ("routes", 7), ("segments", 34)])
-def test_bits_do_not_depend_on_the_order_of_programs(monkeypatch, reversed_programs, schedule, L):
-    """Three routes of two blocks of channels; in segments, two of tokens."""
+@pytest.mark.parametrize(("schedule", "K", "D", "L"), [("whole", 3, 34, 7), ("segments", 2, 8, 33)])
+def test_bits_do_not_depend_on_the_order_of_programs(
+    monkeypatch, reversed_programs, schedule, K, D, L
+):
+    """Routes of two blocks of channels, or of two segments of tokens."""
     monkeypatch.setenv("SCANNAS_TRITON_SCHEDULE", schedule)
-    problem = make_problem(ScanShape(B=1, K=3, L=L, D=34, N=2)).to(DEVICE, torch.float32)
+    problem = make_problem(ScanShape(B=1, K=K, L=L, D=D, N=1)).to(DEVICE, torch.float32)
     first = run(problem, "triton")
     reversed_programs()
     second = run(problem, "triton")

@@ -24,6 +24,7 @@ from kernels.common.launch import (
     strides,
 )
 from kernels.common.orders import check_on_device
+from kernels.common.triton_math import LN_2
 from kernels.errors import KernelError
 from kernels.s6.call import ScanCall
 from kernels.s6.triton.backward_pass import backward_kernel
@@ -33,11 +34,9 @@ from kernels.s6.triton.forward_pass import (
     forward_kernel,
     summary_kernel,
 )
-from kernels.s6.triton.merge import merge_kernel, ungate_kernel
+from kernels.s6.triton.merge import finish_kernel, ungate_kernel
 from kernels.s6.triton.plan import Plan, backward_block, forward_block, make_plan
 
-FEW_REGISTERS = 128
-"""For the forward up to 16 states: 16 warps a multiprocessor; it fits without spilling."""
 ELEMENTS = 1024
 """Elements a program of the elementwise kernels."""
 WARPS_AT_ONCE = 8
@@ -100,23 +99,22 @@ class _Inputs:
         """Allocate float32 memory on the device of the scan."""
         return torch.empty(shape, dtype=torch.float32, device=self.device)
 
-    def plan(self, block_and_unroll: tuple[int, int], merges: bool) -> Plan:
-        """Choose how this scan is cut into programs."""
+    def plan(self, block_and_unroll: tuple[int, int], adds: bool) -> Plan:
+        """Choose how this scan is cut into programs; adds: one walks all routes in turn."""
         return make_plan(
-            self.batch,
-            self.routes,
+            self.batch * (1 if adds else self.routes),
             self.steps,
             self.inner,
             block_and_unroll,
-            merges=merges and not self.call.is_partial,
             processors=processors(self.device),
             schedule=os.environ.get("SCANNAS_TRITON_SCHEDULE", "auto"),
         )
 
-    def programs(self, plan: Plan) -> int:
-        """Return the programs of a launch that walks all routes."""
-        cut = 1 if plan.schedule == "loop" else plan.segments * self.routes
-        return self.batch * plan.blocks * cut
+    def walks(self, plan: Plan, adds: bool) -> list[tuple[int, int]]:
+        """Return the routes of each launch: a segment's sum must be whole before the next's."""
+        if adds and plan.segments > 1:
+            return [(k, k + 1) for k in range(self.routes)]
+        return [(0, self.routes)]
 
     def segment_starts(
         self, plan: Plan, source: Tensor, weights: Tensor, reverse: bool
@@ -159,37 +157,34 @@ def kept(call: ScanCall) -> list[tuple[tuple[int, ...], torch.dtype]]:
 def forward(call: ScanCall, save: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Run the scan; return y, the states kept for the backward, and y before its gate."""
     s = _Inputs(call)
-    merges = call.merged and s.routes > 1
-    plan = s.plan(forward_block(s.inner, s.state), merges)
-    loops = plan.schedule == "loop"
-    merges_later = merges and not loops
+    adds = call.merged and s.routes > 1
+    plan = s.plan(forward_block(s.inner, s.state), adds)
     y = torch.empty(result_shape(call), dtype=call.x.dtype, device=s.device)
     states, ungated = allocate(kept(call), save, s.device)
-    s.clear(y, ungated)
-    copies = (1 if loops else s.routes) if merges else 0
-    partial = s.empty(s.batch, copies, s.tokens, s.inner)
-    s.clear(partial)
+    sums = s.empty(s.batch if adds else 0, s.tokens, s.inner)
+    s.clear(*(sums,) if adds else (y, ungated))
+    scale = call.scale * (LN_2.value if call.delta_softplus else 1.0)
     with on(s.device):
         starts = s.segment_starts(plan, s.x, s.B, reverse=False)
-        launch(
-            forward_kernel, s.programs(plan),
-            s.x, s.delta, s.A, s.B, s.C, s.or_any(s.D), s.or_any(s.bias), s.or_any(s.z),
-            s.orders, y, partial, ungated, states, s.or_any(starts), *s.strides, *s.z_strides,
-            s.routes, s.tokens, s.steps, s.inner, plan.blocks, plan.segments, plan.segment_tokens,
-            call.scale,
-            N=s.state, BD=plan.block, U=plan.unroll, **s.shared_steps,
-            ORDERS_PER_IMAGE=call.orders_per_image, SOFTPLUS=bool(call.delta_softplus),
-            HAS_D=s.D is not None, HAS_BIAS=s.bias is not None, GATED=s.z is not None, LOOP=loops,
-            MERGE_LATER=merges_later, MERGED=call.merged, SEGMENTED=plan.segments > 1, SAVE=save,
-            registers=FEW_REGISTERS if s.state <= 16 else 0,
-        )  # fmt: skip
-        if merges_later:
+        for first, stop in s.walks(plan, adds):
+            launch(
+                forward_kernel, plan.programs,
+                s.x, s.delta, s.A, s.B, s.C, s.or_any(s.D), s.or_any(s.bias), s.or_any(s.z),
+                s.orders, y, sums, ungated, states, s.or_any(starts), *s.strides, *s.z_strides,
+                s.routes, first, stop, s.tokens, s.steps, s.inner, plan.blocks, plan.segments,
+                plan.segment_tokens, scale,
+                N=s.state, BD=plan.block, U=plan.unroll, EXACT=plan.exact, **s.shared_steps,
+                ORDERS_PER_IMAGE=call.orders_per_image, SOFTPLUS=bool(call.delta_softplus),
+                HAS_D=s.D is not None, HAS_BIAS=s.bias is not None, GATED=s.z is not None,
+                ADDS=adds, PARTIAL=call.is_partial, MERGED=call.merged,
+                SEGMENTED=plan.segments > 1, SAVE=save,
+            )  # fmt: skip
+        if adds and call.is_partial:
             plane = s.tokens * s.inner
             pieces = -(-plane // ELEMENTS)
             launch(
-                merge_kernel, pieces * s.batch,
-                partial, s.or_any(s.z), y, ungated, *s.z_strides, s.routes, plane, s.inner, pieces,
-                call.scale,
+                finish_kernel, pieces * s.batch,
+                sums, s.or_any(s.z), y, ungated, *s.z_strides, plane, s.inner, pieces, scale,
                 BLOCK=ELEMENTS, GATED=s.z is not None, SAVE=save, warps=4,
             )  # fmt: skip
     return y, states, ungated
@@ -216,39 +211,43 @@ def backward(
 ) -> dict[str, Tensor | None]:
     """Return the gradients of the scan from the states that the forward kept."""
     s = _Inputs(call)
-    shares_x = not call.x_per_route and s.routes > 1
-    plan = s.plan(backward_block(s.inner, s.state), shares_x)
-    loops = plan.schedule == "loop"
-    adds_later = shares_x and not loops
-    padded, programs = power_of_two(s.state), s.programs(plan)
-    grad_x = s.empty(*call.delta.shape) if adds_later else call.x.new_empty(call.x.shape)
-    x_sum = s.empty(s.batch, s.tokens, s.inner) if loops else None
+    adds = not call.x_per_route and s.routes > 1
+    plan = s.plan(backward_block(s.inner, s.state), adds)
+    padded = power_of_two(s.state)
+    grad_x = call.x.new_empty(call.x.shape)
+    x_sums = s.empty(s.batch if adds else 0, s.tokens, s.inner)
     grad_delta = call.delta.new_empty(call.delta.shape)
     per_token = (plan.blocks, s.batch, s.routes, s.tokens, s.state)
     grad_B, grad_C = s.empty(*per_token), s.empty(*per_token)
-    s.clear(grad_x, grad_delta, grad_B, grad_C)
+    s.clear(x_sums if adds else grad_x, grad_delta, grad_B, grad_C)
     per_part = (s.batch * plan.segments, s.routes)
     grad_A = s.empty(*per_part, s.state, s.inner)
     grad_D, grad_bias = s.empty(*per_part, s.inner), s.empty(*per_part, s.inner)
-    grid = min(programs, WARPS_AT_ONCE * processors(s.device))
+    rounds = -(-plan.programs // (WARPS_AT_ONCE * processors(s.device)))
+    grid = -(-plan.programs // max(rounds, 1))
     scratch = s.empty(grid, CHECKPOINT_EVERY // plan.unroll, padded, plan.block)
     with on(s.device):
         grad, grad_z = _ungate(s, grad_y.contiguous(), ungated)
         starts = s.segment_starts(plan, grad, s.C, reverse=True)
-        launch(
-            backward_kernel, grid,
-            grad, s.x, s.delta, s.A, s.B, s.C, s.or_any(s.D), s.or_any(s.bias), s.orders,
-            states, s.or_any(starts), scratch, grad_x, s.or_any(x_sum), grad_delta,
-            grad_A, grad_B, grad_C, grad_D, grad_bias, *s.strides,
-            s.batch, s.routes, s.tokens, s.steps, s.inner, s.state, programs, plan.blocks,
-            plan.segments, plan.segment_tokens, call.scale,
-            N=padded, BD=plan.block, U=plan.unroll, **s.shared_steps, Y_PER_ROUTE=not call.merged,
-            ORDERS_PER_IMAGE=call.orders_per_image,
-            SOFTPLUS=bool(call.delta_softplus), HAS_D=s.D is not None,
-            HAS_BIAS=s.bias is not None, LOOP=loops, SEGMENTED=plan.segments > 1,
-        )  # fmt: skip
+        for first, stop in s.walks(plan, adds):
+            launch(
+                backward_kernel, grid,
+                grad, s.x, s.delta, s.A, s.B, s.C, s.or_any(s.D), s.or_any(s.bias), s.orders,
+                states, s.or_any(starts), scratch, grad_x, x_sums, grad_delta,
+                grad_A, grad_B, grad_C, grad_D, grad_bias, *s.strides,
+                s.batch, s.routes, first, stop, s.tokens, s.steps, s.inner, s.state,
+                plan.programs, plan.blocks, plan.segments, plan.segment_tokens, call.scale,
+                N=padded, BD=plan.block, U=plan.unroll, EXACT=plan.exact and padded == s.state,
+                **s.shared_steps, Y_PER_ROUTE=not call.merged,
+                ORDERS_PER_IMAGE=call.orders_per_image,
+                SOFTPLUS=bool(call.delta_softplus), HAS_D=s.D is not None,
+                HAS_BIAS=s.bias is not None, ADDS=adds, PARTIAL=call.is_partial,
+                SEGMENTED=plan.segments > 1,
+            )  # fmt: skip
+    if adds and call.is_partial:
+        grad_x.copy_(x_sums)
     return {
-        "x": grad_x.sum(1) if adds_later else grad_x,
+        "x": grad_x,
         "delta": grad_delta,
         "A": grad_A.sum(0).transpose(1, 2),
         "B": grad_B.sum(0),

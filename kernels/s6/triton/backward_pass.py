@@ -24,21 +24,21 @@ from kernels.s6.triton.forward_pass import EVERY
 @triton.jit
 def backward_kernel(  # type: ignore[no-untyped-def]
     grad_y, x, delta, A, B, C, D, bias, orders, states, starts, scratch,
-    grad_x, grad_x_sum, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_bias,
+    grad_x, sums, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_bias,
     x_b, x_k, x_step, d_b, d_k, d_step, b_b, b_k, b_step, c_b, c_k, c_step,
-    batch, routes, tokens, steps, inner, state, programs, blocks, segments, segment_tokens,
-    scale,
-    N: tl.constexpr, BD: tl.constexpr, U: tl.constexpr,
+    batch, routes, from_route, to_route, tokens, steps, inner, state, programs, blocks, segments,
+    segment_tokens, scale,
+    N: tl.constexpr, BD: tl.constexpr, U: tl.constexpr, EXACT: tl.constexpr,
     ROWS: tl.constexpr, PAIRS: tl.constexpr, Y_PER_ROUTE: tl.constexpr,
     ORDERS_PER_IMAGE: tl.constexpr,
     SOFTPLUS: tl.constexpr, HAS_D: tl.constexpr, HAS_BIAS: tl.constexpr,
-    LOOP: tl.constexpr, SEGMENTED: tl.constexpr, FAST: tl.constexpr,
+    ADDS: tl.constexpr, PARTIAL: tl.constexpr, SEGMENTED: tl.constexpr, FAST: tl.constexpr,
 ):  # fmt: skip
-    """Send the gradient back through one block of channels of one route, or of all (LOOP).
+    """Send the gradient back through a block of channels of one route, or of several (ADDS).
 
     Shapes: as the forward, with N padded to a power of two over `state` real ones;
-    grad_y (B, L, D) or (B, K, L, D); grad_x as x, or (B, K, L, D) float32 where shared routes
-    are added later; grad_x_sum (B, L, D) float32, with LOOP; grad_delta (B, K, L, D);
+    grad_y (B, L, D) or (B, K, L, D); grad_x as x; sums (B, L, D) float32, with ADDS, zeros if
+    PARTIAL, when they are the result and grad_x is not written; grad_delta (B, K, L, D);
     grad_A (B, segments, K, state, D), grad_D and grad_bias (B, segments, K, D), float32;
     grad_B, grad_C (blocks, B, K, L, state), float32; starts (B, K, segments, state, D), the
     gradient of the state that comes from behind a segment; scratch (grid, 32 / U, N, BD).
@@ -52,28 +52,34 @@ def backward_kernel(  # type: ignore[no-untyped-def]
         c_step = b_step
     lane = tl.arange(0, BD)
     n = tl.arange(0, N)
-    real = n < state
+    if EXACT:
+        real = tl.full([N], True, tl.int1)
+    else:
+        real = n < state
     checkpoints = (steps + EVERY - 1) // EVERY
     mine = scratch + tl.program_id(0).to(tl.int64) * (EVERY // U) * N * BD
     mine = mine + n[:, None] * BD + lane[None, :]
     for pid in range(tl.program_id(0), programs, tl.num_programs(0)):
         block = pid % blocks
         segment = pid // blocks % segments
-        if LOOP:
-            b = (pid // blocks).to(tl.int64)
-            first, last = 0, routes
+        if ADDS:
+            b = (pid // (blocks * segments)).to(tl.int64)
+            first, stop_at = from_route, to_route
         else:
             first = pid // (blocks * segments) % routes
             b = (pid // (blocks * segments) // routes).to(tl.int64)
-            last = first + 1
+            stop_at = first + 1
         channel = block * BD + lane
-        inside = channel < inner
+        if EXACT:
+            inside = tl.full([BD], True, tl.int1)
+        else:
+            inside = channel < inner
         tile = n[:, None] * inner + channel[None, :]
         in_tile = real[:, None] & inside[None, :]
         begin = segment * segment_tokens
         end = tl.minimum(begin + segment_tokens, steps)
 
-        for k in range(first, last):
+        for k in range(first, stop_at):
             route = b * routes + k
             k_wide = route - b * routes
             x_rows = x + b * x_b + k_wide * x_k + channel
@@ -87,9 +93,14 @@ def backward_kernel(  # type: ignore[no-untyped-def]
             b_share = grad_B + share + n
             c_share = grad_C + share + n
             to_delta = grad_delta + d_base
-            to_route = grad_x + d_base
-            to_image = grad_x + b * tokens * inner
-            image_sum = grad_x_sum + b * tokens * inner
+            x_of_route = grad_x + d_base
+            x_of_image = grad_x + b * tokens * inner
+            image_sum = sums + b * tokens * inner
+            earlier = inside
+            last = False
+            if ADDS and not PARTIAL:
+                earlier = inside & ((tl.zeros([BD], tl.int32) + k) > 0)
+                last = k == routes - 1
             shift = tl.zeros([BD], tl.float32)
             skip = tl.zeros([BD], tl.float32)
             if HAS_BIAS:
@@ -131,7 +142,7 @@ def backward_kernel(  # type: ignore[no-untyped-def]
                     t0 = chunk * EVERY + group * U
                     h = tl.load(mine + group * N * BD)
                     before, decay, ds, us, gs, bs, cs, at = (), (), (), (), (), (), (), ()
-                    raws = ()
+                    raws, sums_before, to_xs = (), (), ()
                     for i in tl.static_range(U):
                         valid = (tl.zeros([BD], tl.int32) + t0 + i) < stop
                         token = tl.load(order + tl.minimum(t0 + i, end - 1))
@@ -140,6 +151,10 @@ def backward_kernel(  # type: ignore[no-untyped-def]
                         raw = tl.load(d_rows + token * d_step, mask=inside, other=0.0)
                         b_t = tl.load(b_rows + token * b_step, mask=real, other=0.0)
                         c_t = tl.load(c_rows + token * c_step, mask=real, other=0.0)
+                        if ADDS:
+                            x_sum = image_sum + token * inner + channel
+                            x_sum = tl.load(x_sum, mask=valid & earlier, other=0.0)
+                            sums_before = sums_before + (x_sum,)
                         at = at + (token,)
                         gs = gs + (g.to(tl.float32) * scale,)
                         us = us + (u.to(tl.float32),)
@@ -178,15 +193,19 @@ def backward_kernel(  # type: ignore[no-untyped-def]
                         tl.store(to_delta + row, to_d, mask=here)
                         tl.store(b_share + at[i] * state, to_b, mask=present & real)
                         tl.store(c_share + at[i] * state, to_c, mask=present & real)
-                        if LOOP:
-                            if k > 0:
-                                to_x += tl.load(image_sum + row, mask=here, other=0.0)
-                            if k < routes - 1:
-                                tl.store(image_sum + row, to_x, mask=here)
+                        to_xs = to_xs + (to_x,)
+                    for i in tl.static_range(U):
+                        here = ((tl.zeros([BD], tl.int32) + t0 + i) < stop) & inside
+                        to_x = to_xs[U - 1 - i]
+                        row = at[i] * inner + channel
+                        if ADDS:
+                            to_x += sums_before[i]
+                            if last:
+                                tl.store(x_of_image + row, to_x, mask=here)
                             else:
-                                tl.store(to_image + row, to_x, mask=here)
+                                tl.store(image_sum + row, to_x, mask=here)
                         else:
-                            tl.store(to_route + row, to_x, mask=here)
+                            tl.store(x_of_route + row, to_x, mask=here)
                 tl.debug_barrier()
             at_route = (b * segments + segment) * routes + k
             tl.store(grad_A + at_route * state * inner + tile, sum_A, mask=in_tile)

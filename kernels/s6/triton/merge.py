@@ -1,4 +1,4 @@
-"""What happens to tokens after the routes: merging them, and the gate. Elementwise kernels."""
+"""What happens to tokens after the routes: the gate, and rounding. Elementwise kernels."""
 
 from __future__ import annotations
 
@@ -9,22 +9,19 @@ from kernels.common.triton_math import sigmoid
 
 
 @triton.jit
-def merge_kernel(  # type: ignore[no-untyped-def]
-    partial, z, y, ungated, z_b, z_step, routes, plane, inner, pieces, scale,
+def finish_kernel(  # type: ignore[no-untyped-def]
+    sums, z, y, ungated, z_b, z_step, plane, inner, pieces, scale,
     BLOCK: tl.constexpr, GATED: tl.constexpr, SAVE: tl.constexpr, FAST: tl.constexpr,
 ):  # fmt: skip
-    """Add the routes of one image in their order, scale, gate and round to the dtype of y.
+    """Scale, gate and round the sums of routes of which none knows which is a token's last.
 
-    Shapes: partial (B, K, L D) float32; y, ungated (B, L D); plane is L D; z rows by strides.
+    Shapes: sums (B, L D) float32; y, ungated (B, L D); plane is L D; z rows by strides.
     Grid: pieces * B, pieces being plane / BLOCK.
     """
     b = (tl.program_id(0) // pieces).to(tl.int64)
     at = (tl.program_id(0) % pieces).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < plane
-    total = tl.zeros([BLOCK], tl.float32)
-    for k in range(routes):
-        total += tl.load(partial + (b * routes + k) * plane + at, mask=inside, other=0.0)
-    total = total * scale
+    total = tl.load(sums + b * plane + at, mask=inside, other=0.0) * scale
     if GATED:
         if SAVE:
             tl.store(ungated + b * plane + at, total, mask=inside)

@@ -1,16 +1,12 @@
-"""How a scan is cut into programs on a GPU: block sizes, and one of three schedules.
+"""How a scan is cut into programs on a GPU: block sizes, and parts of the tokens.
 
-Let W = B K ceil(D / block) be the warps there are when each owns a block of channels of one
-route, and S the multiprocessors of the device (132 on an H100 or H200).
+A warp owns a block of channels of an image, and walks its routes in turn where these are added
+up; else it owns a block of one route. Let W be the warps, S the multiprocessors of the device
+(132 on an H100 or H200). Where W < 2 S, half of the schedulers have no warp: the tokens are cut,
+too, into up to 8 S / W segments of at least 64 tokens. It costs every exponential twice.
 
-- `segments`, where W < 4 S and L >= 256: a warp a scheduler is not there, so the tokens are
-  cut, too, into up to 8 S / W segments of at least 64 tokens. It costs every exponential twice.
-- `loop`, where the routes are merged and W / K >= 8 S: two warps a scheduler are there without
-  the routes, so one warp runs them one after the other and adds them up by itself.
-- `routes` else: a warp a route; a second, memory-bound kernel merges them.
-
-All three add in an order that depends on shapes and device alone. The limits follow from
-arithmetic (occupancy at 128 registers, latency) and have not been tuned on a device.
+All sums have an order that depends on shapes and device alone. The limits follow from
+arithmetic and have not been tuned on a device.
 """
 
 from __future__ import annotations
@@ -21,7 +17,7 @@ from kernels.common.launch import power_of_two
 from kernels.errors import KernelError
 
 SEGMENT_AT_LEAST = 64
-SEGMENTED_FROM_TOKENS = 256
+SEGMENTED_FROM_TOKENS = 128
 WASTE_LIMIT = 1.25
 """Largest share of lanes, padded over real, that a wide block may cost."""
 
@@ -30,16 +26,18 @@ WASTE_LIMIT = 1.25
 class Plan:
     """Sizes of one launch.
 
-    block: channels a warp owns. blocks: of an image. unroll: tokens loaded together.
-    schedule: 'loop', 'routes' or 'segments'. segments, segment_tokens: parts of the tokens.
+    block: channels a warp owns. blocks: of an image. exact: whether they divide the channels.
+    unroll: tokens loaded together. segments, segment_tokens: parts of the tokens.
+    programs: warps in all.
     """
 
     block: int
     blocks: int
+    exact: bool
     unroll: int
-    schedule: str
     segments: int
     segment_tokens: int
+    programs: int
 
 
 def forward_block(inner: int, state: int) -> tuple[int, int]:
@@ -49,6 +47,7 @@ def forward_block(inner: int, state: int) -> tuple[int, int]:
     no block that mostly pads.
     """
     widest, unroll = (128, 4) if state <= 8 else (64, 2) if state <= 16 else (32, 2)
+    unroll = 8 if state <= 2 else unroll
     return _fit(widest, inner), unroll
 
 
@@ -66,46 +65,41 @@ def _fit(widest: int, inner: int) -> int:
 
 
 def make_plan(
-    batch: int,
-    routes: int,
+    sequences: int,
     tokens: int,
     inner: int,
     block_and_unroll: tuple[int, int],
     *,
-    merges: bool,
     processors: int,
     schedule: str = "auto",
 ) -> Plan:
-    """Choose the schedule of a launch by the rule above, or take the one asked for.
+    """Cut a scan by the rule above, or ('whole', 'segments') as asked for.
 
-    Units: processors is the number of multiprocessors.
+    Units: sequences are images, or images times routes where these are not added up; processors
+    is the number of multiprocessors.
     Raises: KernelError for an unknown schedule.
     """
     block, unroll = block_and_unroll
-    warps = batch * routes * -(-inner // block)
+    blocks = -(-inner // block)
+    warps = sequences * blocks
     if schedule == "auto":
-        if warps < 4 * processors and tokens >= SEGMENTED_FROM_TOKENS:
-            schedule = "segments"
-        elif merges and routes > 1 and warps >= 8 * processors * routes:
-            schedule = "loop"
-        else:
-            schedule = "routes"
+        few = warps < 2 * processors and tokens >= SEGMENTED_FROM_TOKENS
+        schedule = "segments" if few else "whole"
     if schedule == "segments":
         wanted = min(-(-8 * processors // max(warps, 1)), -(-tokens // SEGMENT_AT_LEAST))
         length = -(-tokens // max(wanted, 1))
         length = -(-length // 32) * 32
         segments = -(-tokens // length)
-    elif schedule in ("loop", "routes"):
+    elif schedule == "whole":
         segments, length = 1, tokens
     else:
-        raise KernelError(f"schedule {schedule!r} is unknown; use auto, loop, routes, segments")
-    if schedule == "loop" and not merges:
-        schedule = "routes"
+        raise KernelError(f"schedule {schedule!r} is unknown; use auto, whole, segments")
     return Plan(
         block=block,
-        blocks=-(-inner // block),
+        blocks=blocks,
+        exact=inner % block == 0,
         unroll=unroll,
-        schedule=schedule,
         segments=segments,
         segment_tokens=length,
+        programs=warps * segments,
     )
