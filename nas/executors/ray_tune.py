@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -217,7 +219,8 @@ class RayExecutor:
             options["address"] = self.address
         self.knock()
         try:
-            ray.init(**options)
+            with _signals_kept():
+                ray.init(**options)
         except Exception as error:  # Ray raises anything from ConnectionError to ValueError
             raise self._unreachable(error) from None
         try:
@@ -236,6 +239,16 @@ class RayExecutor:
                     f"a trial wants {wanted:g} {kind}, but no node has more than {largest:g}; "
                     f"lower --{kind.lower()}s-per-trial or add nodes"
                 )
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Put back who listens to SIGTERM: Ray's own handler prints a trace, and ends the process."""
+    ours = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if ours and before is not None:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _hosts(ray: Any) -> set[str]:
