@@ -76,7 +76,7 @@ class Planner:
 
     def __init__(self, name: str, settings: Settings, memory: dict[str, Any] | None) -> None:
         check_strategy(settings.strategy)
-        self.settings, self.bands = settings, bands_of(settings)
+        self.settings = settings
         directions = [
             StudyDirection.MAXIMIZE if OBJECTIVES[o] else StudyDirection.MINIMIZE
             for o in settings.objectives
@@ -91,6 +91,11 @@ class Planner:
         self._unended: dict[int, str] = {}
         # What the sampler has attached to the latest wish.
         self._attached: dict[str, Any] = {}
+
+    @property
+    def bands(self) -> tuple[Band, ...]:
+        """What a design may cost, and what measures it."""
+        return bands_of(self.settings)
 
     @property
     def known(self) -> int:
