@@ -11,7 +11,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from nas.report.console import table
-from nas.training.environment import PACKAGES, processor, version_of
+from nas.study.latency import processor
+from nas.training.environment import PACKAGES, version_of
 
 OURS = ("kernels", "backbones", "search_spaces", "nas")
 

@@ -10,6 +10,8 @@ from functools import cache
 from importlib import metadata
 from typing import Any
 
+from nas.study.latency import processor
+
 PACKAGES = (
     "torch",
     "torchvision",
@@ -45,17 +47,6 @@ def environment() -> dict[str, Any]:
         "gpus": gpus,
         "versions": {name: version_of(name) for name in ("scannas", *PACKAGES)},
     }
-
-
-@cache
-def processor() -> str:
-    """Return the name of this machine's processor."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            names = [line.partition(":")[2].strip() for line in lines if "model name" in line]
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 @cache
