@@ -32,19 +32,6 @@ def exp2(x, FAST: tl.constexpr):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def exp2_below(x, FAST: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Return 2^-|x|; the instruction takes the sign and the absolute value for nothing."""
-    if FAST:
-        result = tl.inline_asm_elementwise(
-            "{ .reg .f32 t; abs.ftz.f32 t, $1; neg.ftz.f32 t, t; ex2.approx.ftz.f32 $0, t; }",
-            "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1,
-        )  # fmt: skip
-    else:
-        result = tl.exp2(-tl.abs(x))
-    return result
-
-
-@triton.jit
 def reciprocal(x, FAST: tl.constexpr):  # type: ignore[no-untyped-def]
     """Return 1 / x."""
     if FAST:
@@ -59,7 +46,7 @@ def reciprocal(x, FAST: tl.constexpr):  # type: ignore[no-untyped-def]
 @triton.jit
 def softplus2(x, FAST: tl.constexpr):  # type: ignore[no-untyped-def]
     """Return log2(1 + 2^x), to float32 at any x: lg2.approx would lose small steps."""
-    e = exp2_below(x, FAST)
+    e = exp2(-tl.abs(x), FAST)
     p = P0 + e * (P1 + e * (P2 + e * (P3 + e * (P4 + e * (P5 + e * (P6 + e * P7))))))
     return tl.maximum(x, 0.0) + e * p
 
@@ -73,7 +60,7 @@ def softplus(x, FAST: tl.constexpr):  # type: ignore[no-untyped-def]
 @triton.jit
 def sigmoid(x, FAST: tl.constexpr):  # type: ignore[no-untyped-def]
     """Return 1 / (1 + e^-x)."""
-    e = exp2_below(x * LOG2_E, FAST)
+    e = exp2(-tl.abs(x) * LOG2_E, FAST)
     return tl.where(x < 0.0, e, 1.0) * reciprocal(1.0 + e, FAST)
 
 
