@@ -55,7 +55,7 @@ def test_the_last_k_blocks_are_attention_in_under_ten_lines():
     words = [
         "".join("t" if config.blocks[x].mixer.kind == "attention" else "s"
                 for stage in config.stages for x in stage.letters)
-        for config in (space.build(point) for point in space._solver.points())
+        for config in (space.build(point) for point in space.solver.points())
     ]  # fmt: skip
     assert sorted(words) == sorted("s" * (14 - k) + "t" * k for k in range(5))
 

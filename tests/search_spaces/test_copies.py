@@ -150,7 +150,7 @@ def test_what_has_no_effect_in_a_twin_leaves_it_alone():
     SearchSpace.from_text(text).check(point)
     shift = text[text.index("  shift:") : text.index("  d_state:")]
     space = SearchSpace.from_text(text.replace(shift, ""))
-    assert space.size == len({space.build(p).fingerprint() for p in space._solver.points()})
+    assert space.size == len({space.build(p).fingerprint() for p in space.solver.points()})
 
 
 def test_a_twin_may_be_another_mixer_in_the_same_block():
