@@ -33,7 +33,7 @@ class Piece:
     piece is none, that is like the whole one around it.
     """
 
-    kind: Literal["stem", "block", "downsample", "head"]
+    part: Literal["stem", "block", "downsample", "head"]
     frame: BackboneConfig
     grid: Grid
     widths: tuple[int, ...]
@@ -44,14 +44,14 @@ class Piece:
 
     def works(self) -> bool:
         """Whether there is such a piece at these widths."""
-        if self.kind == "stem":
+        if self.part == "stem":
             return self.widths[0] >= self.frame.stem.least_width
         try:
-            if self.kind == "block":
+            if self.part == "block":
                 self.block.check(self.widths[0], self.frame.class_tokens > 0)
         except ValueError:
             return False
-        return not (self.kind == "block" and self.frame.rope and self.widths[0] % 4)
+        return not (self.part == "block" and self.frame.rope and self.widths[0] % 4)
 
     @property
     def block(self) -> BlockConfig:
@@ -61,15 +61,15 @@ class Piece:
     def describe(self) -> dict[str, Any]:
         """Return plain data that is equal for pieces that compute alike."""
         net, width = self.frame, self.widths[-1]
-        said: dict[str, Any] = {"kind": self.kind, "grid": self.grid, "widths": self.widths}
-        if self.kind == "stem":
+        said: dict[str, Any] = {"kind": self.part, "grid": self.grid, "widths": self.widths}
+        if self.part == "stem":
             position = net.position if net.class_tokens or net.position == "learned" else "none"
             said |= {"stem": net.stem.canonical(), "in_chans": net.in_chans, "position": position}
-        elif self.kind == "block":
+        elif self.part == "block":
             shift = self.block.mixer.turn(0, 0)
             said |= {"block": self.block.canonical(width, shift, net.class_tokens > 0)}
             said |= {"rope": True} if net.rope else {}
-        elif self.kind == "downsample":
+        elif self.part == "downsample":
             down = net.stages[1].downsample
             assert down is not None
             return said | {"downsample": down.canonical()}
@@ -92,7 +92,7 @@ class Piece:
         from backbones.network import Backbone
 
         (height, breadth), net = self.grid, self.frame
-        if self.kind == "downsample":
+        if self.part == "downsample":
             down = net.stages[1].downsample
             assert down is not None
             module = down.build(*self.widths).eval()
@@ -101,9 +101,9 @@ class Piece:
         stages = (stage.model_copy(update={"width": width}),)
         module = Backbone(net.model_copy(update={"stages": stages})).eval()
         tokens = (height * breadth + net.class_tokens, width)
-        if self.kind == "stem":
+        if self.part == "stem":
             return module, lambda x: module.embed(x)[0], (net.in_chans, height, breadth)
-        if self.kind == "head":
+        if self.part == "head":
             return module, lambda x: module.forward_head(module.leave(x, self.grid)), tokens
         block = module.stages[0].blocks[0]
         return module, lambda x: module.run_block(block, x, self.grid), tokens

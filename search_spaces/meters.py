@@ -92,7 +92,7 @@ def _working(piece: Piece, widths: tuple[int, ...], axis: int, rung: int) -> int
         if piece.at(*_set(widths, axis, width)).works():
             return width
     raise SpaceError(
-        f"no width from {rung} to {2 * rung} suits a {piece.kind} of the design, which cannot be "
+        f"no width from {rung} to {2 * rung} suits a {piece.part} of the design, which cannot be "
         "measured there; change what its width must be a multiple of"
     )
 

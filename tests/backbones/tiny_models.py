@@ -20,6 +20,9 @@ def shrink(config: BackboneConfig) -> BackboneConfig:
         stage["depth"] = depth
         if stage.get("routes"):
             stage["routes"] = stage["routes"][-depth:]
+    for block in data["blocks"].values():
+        if "head_dim" in block.get("mixer", {}):
+            block["mixer"]["head_dim"] = 8
     stem = data.get("stem", {})
     if config.stem.kind == "patchify":
         stem["patch"] = 4

@@ -177,7 +177,7 @@ def test_a_piece_computes_what_it_does_in_the_network():
 def test_times_are_positive_and_grow():
     on = this_device("cpu")
     config = small("mambaout_femto")
-    block = next(piece for piece, _, _ in pieces(config, SIZE) if piece.kind == "block")
+    block = next(piece for piece, _, _ in pieces(config, SIZE) if piece.part == "block")
     assert isinstance(block, Piece)
     narrow, wide = (time_of(block.at(width), on) for width in (16, 256))
     assert 0 < narrow < wide
