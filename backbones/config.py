@@ -79,6 +79,7 @@ class BackboneConfig(Model):
     conv_init: how 2-D convolutions start: "torch" as PyTorch's do; "trunc_normal" normal of
         deviation 0.02 and no bias (MambaOut); "lecun" LeCun normal and no bias (Vim). null asks
         the stem for its own, and leaves the others as their mixers start them.
+    class_token_std: deviation of the class tokens at the start.
     family: whose released weights fit, see `backbones.official`.
     """
 
@@ -97,6 +98,7 @@ class BackboneConfig(Model):
     num_classes: Annotated[int, Field(ge=0)] = 1000
     drop_path_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
     conv_init: Literal["torch", "trunc_normal", "lecun"] | None = None
+    class_token_std: Annotated[float, Field(gt=0)] = 0.02
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 

@@ -23,9 +23,9 @@ def linear(inputs: int, outputs: int, bias: bool = True, std: float = LINEAR_STD
     return layer
 
 
-def normal(*shape: int) -> nn.Parameter:
-    """Make a table of normal values of std 0.02."""
-    return nn.Parameter(trunc_normal_(torch.empty(*shape), std=LINEAR_STD))
+def normal(*shape: int, std: float = LINEAR_STD) -> nn.Parameter:
+    """Make a table of normal values cut at +-2."""
+    return nn.Parameter(trunc_normal_(torch.empty(*shape), std=std))
 
 
 def uniform(bound: float, *shape: int) -> nn.Parameter:

@@ -156,7 +156,9 @@ class Backbone(TimmConventions):
         learned = config.position == "learned"
         self.pos_embed = init.normal(1, tokens, widths[0]) if learned else None
         self.cls_token = (
-            init.normal(1, config.class_tokens, widths[0]) if self.has_class_token else None
+            init.normal(1, config.class_tokens, widths[0], std=config.class_token_std)
+            if self.has_class_token
+            else None
         )
         placed = resolve_blocks(config)
         depth = sum(map(len, placed))

@@ -9,7 +9,7 @@ import yaml
 
 from search_spaces.definition import Definition
 
-UNSEEN = ("name", "family", "drop_path_rate", "conv_init")
+UNSEEN = ("name", "family", "drop_path_rate", "conv_init", "class_token_std")
 """Fields of a base that say nothing of the function of its designs."""
 
 

@@ -146,6 +146,7 @@ OFFICIAL = {
     "plainmamba_l1": PLAINMAMBA,
     "plainmamba_l2": PLAINMAMBA,
 }
+MAMBAOUTS = ("femto", "kobe", "tiny", "small", "base")
 
 
 def ordinary(value: torch.Tensor) -> torch.Tensor:
@@ -190,12 +191,17 @@ def test_weights_start_as_in_the_official_code(name):
         assert_drawn_from(value, mean, deviation, theirs)
 
 
-@pytest.mark.parametrize("size", ["femto", "kobe", "tiny", "small", "base"])
-def test_mambaout_starts_as_timms(size):
-    ours, sources = fresh(f"mambaout_{size}"), official_names(load_config(f"mambaout_{size}"))
+TIMMS = {f"mambaout_{size}": f"mambaout_{size}" for size in MAMBAOUTS} | {
+    "vit_small": "vit_small_patch16_224"
+}
+
+
+@pytest.mark.parametrize("name", TIMMS)
+def test_it_starts_as_timms(name):
+    ours, sources = fresh(name), official_names(load_config(name))
     torch.manual_seed(1)
-    theirs = timm.create_model(f"mambaout_{size}").state_dict()
-    ((_, renamed),) = sources.other
+    theirs = timm.create_model(TIMMS[name]).state_dict()
+    renamed = [pair for _, pairs in sources.other for pair in pairs]
     official = {}
     for key, value in theirs.items():
         old, new = next(((o, n) for o, n in renamed if re.search(o, key)), ("$^", ""))
