@@ -9,6 +9,9 @@ from pages import ROOT, blocks
 
 from nas import Study
 from nas.commands.main import main
+from nas.export import document
+from nas.planning import timing
+from nas.planning.meters import times_on
 from search_spaces import SearchSpace
 
 PAGE = blocks(ROOT / "docs" / "ten_spaces.md")
@@ -26,6 +29,7 @@ depth_ratio: 0.2
 epochs: 1
 threads: 1
 """
+LATENCY_MS = 300
 SMALL = "--trials 3 --warm-start none --confirm none --executor inline --device cpu --plain"
 
 
@@ -60,8 +64,25 @@ def test_the_last_k_blocks_are_attention_in_under_ten_lines():
     assert sorted(words) == sorted("s" * (14 - k) + "t" * k for k in range(5))
 
 
+@pytest.fixture
+def timed(monkeypatch):
+    """The pieces that were timed: by their tokens and widths in place of a clock."""
+    asked = []
+
+    def time(piece, on):
+        asked.append((piece.key, on.device))
+        return 4e-5 * piece.grid[0] * piece.grid[1] * piece.widths[-1]
+
+    monkeypatch.setattr(timing, "time_of", time)
+    times_on.cache_clear()
+    yield asked
+    times_on.cache_clear()
+
+
 @pytest.mark.parametrize("name", SPACES)
-def test_a_space_is_searched(name, folder, monkeypatch, capsys):
+def test_a_space_is_searched(name, folder, timed, monkeypatch, capsys):
+    # A fresh interpreter traces the exported design at full size: tests/nas/export/test_export.py.
+    monkeypatch.setattr(document, "verify_export", lambda path: None)
     monkeypatch.chdir(folder)
     command = [*COMMANDS[f"{name}.yaml"], "--recipe", "two_seconds.yaml", *SMALL.split()]
     monkeypatch.setattr(sys, "argv", ["cli.py", *command])
@@ -71,3 +92,8 @@ def test_a_space_is_searched(name, folder, monkeypatch, capsys):
         assert not ended.code, capsys.readouterr().err
     rows = Study.open(command[command.index("--study") + 1]).frame()
     assert list(rows["state"]) == ["complete"] * 3, json.dumps(rows.to_dict(), default=str)
+    if "--latency-device" not in command:
+        assert not timed
+        return
+    assert {device for _, device in timed} == {"cpu"}
+    assert rows["latency_ms"].between(0.95 * LATENCY_MS, LATENCY_MS).all(), rows["latency_ms"]
