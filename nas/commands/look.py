@@ -134,7 +134,8 @@ def profile(
     arch: Annotated[
         str,
         typer.Argument(
-            help="Preset, config file or exported file.", autocompletion=completing(preset_names)
+            help="Preset, config or exported file, or timm:NAME.",
+            autocompletion=completing(preset_names),
         ),
     ],
     image_size: ImageSizeOption = 224,

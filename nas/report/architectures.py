@@ -33,17 +33,25 @@ def profile(
 ) -> dict[str, Any]:
     """Count an architecture per stage and per component.
 
-    arch: preset name, config file or exported file. verify: build the model and compare its
-    parameters and fvcore's count with the analytic cost. latency: measure inference.
+    arch: preset name, config or exported file, or timm:NAME. verify: build the model and compare
+    its parameters and fvcore's count with the analytic cost. latency: measure inference.
 
     Units: params and flops are plain counts on one image; throughput is images per second.
-    Raises: ConfigError for an unknown arch; StudyError when a verified count differs.
+    Raises: ConfigError for an unknown arch; StudyError when a verified count differs, or there is
+        none to compare.
     """
     if arch.startswith(PREFIX):
-        return _of_timm(TimmConfig.load(arch), image_size, convention)
+        outside = TimmConfig.load(arch)
+        if verify:
+            raise StudyError(
+                f"{arch} is counted by fvcore on the built model itself: there is no other count "
+                "to compare; leave --verify out"
+            )
+        report = _of_timm(outside, image_size, convention)
+        return report | ({"latency": _measure(outside, image_size)} if latency else {})
     config = load_config(arch)
     counted = cost(config, image_size=image_size, convention=convention)
-    report: dict[str, Any] = {
+    report = {
         "arch": arch,
         "fingerprint": config.fingerprint(),
         "image_size": image_size,
@@ -144,15 +152,22 @@ def _verify(config: BackboneConfig, params: int, image_size: ImageSize) -> dict[
     return {"params": built, "fvcore_flops": traced}
 
 
-def _measure(config: BackboneConfig, image_size: ImageSize) -> dict[str, Any]:
+def _measure(config: BackboneConfig | TimmConfig, image_size: ImageSize) -> dict[str, Any]:
     import torch
 
     import backbones
     from kernels import resolve_backend
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = backbones.create(config).eval().to(device)
-    batch = torch.randn(LATENCY_BATCH, config.in_chans, *sides(image_size), device=device)
+    backend = None
+    if isinstance(config, TimmConfig):
+        model = config.build(image_size=image_size)
+    else:
+        model = backbones.create(config)
+        backend = resolve_backend(torch.device(device), torch.float32)
+    model = model.eval().to(device)
+    channels = getattr(model, "in_chans", 3)  # of some of timm
+    batch = torch.randn(LATENCY_BATCH, channels, *sides(image_size), device=device)
     seconds = []
     with torch.no_grad():
         for _ in range(LATENCY_REPEATS + 1):
@@ -163,7 +178,7 @@ def _measure(config: BackboneConfig, image_size: ImageSize) -> dict[str, Any]:
             seconds.append(time.perf_counter() - begin)
     return {
         "device": device,
-        "backend": resolve_backend(torch.device(device), torch.float32),
+        "backend": backend,
         "batch": LATENCY_BATCH,
         "images_per_s": LATENCY_BATCH / median(seconds[1:]),  # the first run compiles
     }
@@ -204,12 +219,9 @@ def profile_view(report: dict[str, Any]) -> RenderableType:
         )
     if "latency" in report:
         speed = report["latency"]
-        parts.append(
-            Text(
-                f"\ninference {speed['images_per_s']:.1f} images/s "
-                f"({speed['device']}, {speed['backend']}, batch {speed['batch']})"
-            )
-        )
+        where = ", ".join(filter(None, (speed["device"], speed["backend"])))
+        rate = f"{speed['images_per_s']:.1f} images/s"
+        parts.append(Text(f"\ninference {rate} ({where}, batch {speed['batch']})"))
     return Group(*parts)
 
 

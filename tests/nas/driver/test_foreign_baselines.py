@@ -1,7 +1,10 @@
 """Networks of timm as baselines of a study."""
 
+from io import StringIO
+
 import pytest
 from doubles import GRID, FakeProxy, new_study, settings
+from rich.console import Console
 
 from backbones.outside import TimmConfig
 from nas.driver.progress import Notice
@@ -104,3 +107,19 @@ def test_profile_counts_them():
     report = profile("timm:test_vit", image_size=64)
     assert report["flops"] == TimmConfig.load("timm:test_vit").cost(64).flops
     assert profile_view(report)
+
+
+def test_profile_measures_them():
+    report = profile("timm:test_vit", image_size=64, latency=True)
+    speed = report["latency"]
+    assert speed["images_per_s"] > 0 and speed["backend"] is None
+    console = Console(width=100, record=True, file=StringIO())
+    console.print(profile_view(report))
+    shown = f"images/s ({speed['device']}, batch {speed['batch']})"
+    assert shown in console.export_text()
+
+
+def test_profile_says_that_it_has_nothing_to_verify_them_by():
+    said = "timm:test_vit is counted by fvcore on the built model itself.*leave --verify out"
+    with pytest.raises(StudyError, match=said):
+        profile("timm:test_vit", image_size=64, verify=True)
