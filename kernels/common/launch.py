@@ -38,12 +38,9 @@ def on(device: torch.device) -> Any:
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
-def launch(
-    kernel: Any, programs: int, *arguments: Any, warps: int = 1, registers: int = 0, **options: Any
-) -> None:
+def launch(kernel: Any, programs: int, *arguments: Any, warps: int = 1, **options: Any) -> None:
     """Run a kernel as so many programs; none is no launch.
 
-    registers: the most that a thread may use, where not zero.
     Raises: KernelError for more programs than a grid holds.
     """
     if programs > MOST_PROGRAMS:
@@ -52,10 +49,7 @@ def launch(
         )
     if programs == 0:
         return
-    limits = {"maxnreg": registers} if registers and not INTERPRETED else {}
-    kernel[(programs,)](
-        *arguments, **options, FAST=not INTERPRETED, num_warps=warps, **OPTIONS, **limits
-    )
+    kernel[(programs,)](*arguments, **options, FAST=not INTERPRETED, num_warps=warps, **OPTIONS)
 
 
 def power_of_two(value: int) -> int:

@@ -14,7 +14,10 @@ from kernels.s6.call import ScanCall
 
 @dataclass(frozen=True)
 class Row:
-    """One layer at batch 128 in bfloat16. per_route: x differs by route, and there is a gate."""
+    """One layer, at batch 128 in bfloat16 where not told otherwise.
+
+    per_route: x differs by route, and there is a gate.
+    """
 
     name: str
     D: int
@@ -23,11 +26,12 @@ class Row:
     K: int = 4
     per_route: bool = False
     B: int = 128
+    dtype: torch.dtype = torch.bfloat16
 
     def call(self) -> tuple[ScanCall, torch.Tensor]:
         """Return the call of the layer without its memory, and a gradient."""
 
-        def empty(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
+        def empty(*shape: int, dtype: torch.dtype = self.dtype) -> torch.Tensor:
             return torch.empty(*shape, dtype=dtype, device="meta")
 
         B, K, L, D, N = self.B, self.K, self.L, self.D, self.N

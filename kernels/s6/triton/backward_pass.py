@@ -82,10 +82,10 @@ def backward_kernel(  # type: ignore[no-untyped-def]
         for k in range(first, stop_at):
             route = b * routes + k
             k_wide = route - b * routes
-            x_rows = x + b * x_b + k_wide * x_k + channel
-            y_rows = grad_y + (route if Y_PER_ROUTE else b) * tokens * inner + channel
+            x_rows = x + b * x_b + k_wide * x_k
+            y_rows = grad_y + (route if Y_PER_ROUTE else b) * tokens * inner
             d_base = route * tokens * inner
-            d_rows = delta + b * d_b + k_wide * d_k + channel
+            d_rows = delta + b * d_b + k_wide * d_k
             b_rows = B + b * b_b + k_wide * b_k + n
             c_rows = C + b * c_b + k_wide * c_k + n
             order = orders + (route if ORDERS_PER_IMAGE else k) * steps
@@ -129,10 +129,12 @@ def backward_kernel(  # type: ignore[no-untyped-def]
                         t = chunk * EVERY + group * U + i
                         valid = (tl.zeros([BD], tl.int32) + t) < stop
                         token = tl.load(order + tl.minimum(t, end - 1))
-                        u = tl.load(x_rows + token * x_step, mask=inside, other=0.0).to(tl.float32)
-                        raw = tl.load(d_rows + token * d_step, mask=inside, other=0.0).to(
+                        u = tl.load(x_rows + (token * x_step + channel), mask=inside, other=0.0).to(
                             tl.float32
                         )
+                        raw = tl.load(
+                            d_rows + (token * d_step + channel), mask=inside, other=0.0
+                        ).to(tl.float32)
                         b_t = tl.load(b_rows + token * b_step, mask=real, other=0.0).to(tl.float32)
                         d = step_size(raw + shift, valid, SOFTPLUS, FAST)
                         h = exp2(d[None, :] * rate, FAST) * h + (d * u)[None, :] * b_t[:, None]
@@ -146,13 +148,15 @@ def backward_kernel(  # type: ignore[no-untyped-def]
                     for i in tl.static_range(U):
                         valid = (tl.zeros([BD], tl.int32) + t0 + i) < stop
                         token = tl.load(order + tl.minimum(t0 + i, end - 1))
-                        g = tl.load(y_rows + token * inner, mask=valid & inside, other=0.0)
-                        u = tl.load(x_rows + token * x_step, mask=inside, other=0.0)
-                        raw = tl.load(d_rows + token * d_step, mask=inside, other=0.0)
+                        g = tl.load(
+                            y_rows + (token * inner + channel), mask=valid & inside, other=0.0
+                        )
+                        u = tl.load(x_rows + (token * x_step + channel), mask=inside, other=0.0)
+                        raw = tl.load(d_rows + (token * d_step + channel), mask=inside, other=0.0)
                         b_t = tl.load(b_rows + token * b_step, mask=real, other=0.0)
                         c_t = tl.load(c_rows + token * c_step, mask=real, other=0.0)
                         if ADDS:
-                            x_sum = image_sum + token * inner + channel
+                            x_sum = image_sum + (token * inner + channel)
                             x_sum = tl.load(x_sum, mask=valid & earlier, other=0.0)
                             sums_before = sums_before + (x_sum,)
                         at = at + (token,)

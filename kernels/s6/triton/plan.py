@@ -47,7 +47,6 @@ def forward_block(inner: int, state: int) -> tuple[int, int]:
     no block that mostly pads.
     """
     widest, unroll = (128, 4) if state <= 8 else (64, 2) if state <= 16 else (32, 2)
-    unroll = 8 if state <= 2 else unroll
     return _fit(widest, inner), unroll
 
 
