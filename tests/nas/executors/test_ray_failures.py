@@ -106,7 +106,11 @@ def test_death_of_the_head_keeps_every_unfinished_run(sqlite_url, tmp_path, star
     assert process.returncode == 1, out[-3000:]
     assert "NOTICE the head of Ray at 127.0.0.1:" in out, out[-3000:]
     unfinished = [r for r in rows(study) if r.state != "complete"]
-    assert [(r.state, r.attempt) for r in unfinished] == [("waiting", 1)] * 3
+    # Two where one of the three workers had just ended a trial.
+    assert {(r.state, r.attempt) for r in unfinished} == {("waiting", 1)} and len(unfinished) in (
+        2,
+        3,
+    )
     log = tmp_path / "log"
     last = run(open_study("s", sqlite_url), InlineExecutor(FakeProxy(log=log)))
     assert last.complete and {(r.state, r.attempt) for r in rows(study)} == {("complete", 1)}
