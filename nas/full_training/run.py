@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -295,27 +294,24 @@ def save_weights(path: Path, model: nn.Module, subject: Subject, samples: Sample
         "task": subject.data.task,
         "classes": json.dumps([list(label.classes) for label in labels]),
     }
-    with _whole(path) as part:
-        save_tensors(part, model.state_dict(), facts)
+    try:
+        save_tensors(path, model.state_dict(), facts)
+    except OSError as error:
+        raise _unwritable(path, error) from None
 
 
 def _write(path: Path, text: str) -> None:
-    with _whole(path) as part:
-        part.write_text(text)
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """Give a file to write in `path`'s place, which it takes once it is whole.
-
-    Raises: TrainingError where it cannot be written.
-    """
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        yield part
+        part.write_text(text)
         os.replace(part, path)
     except OSError as error:
+        raise _unwritable(path, error) from None
+    finally:
         part.unlink(missing_ok=True)
-        raise TrainingError(
-            f"cannot write {str(path)!r}: {error}; free space and run the same command again"
-        ) from None
+
+
+def _unwritable(path: Path, error: OSError) -> TrainingError:
+    return TrainingError(
+        f"cannot write {str(path)!r}: {error}; free space and run the same command again"
+    )
