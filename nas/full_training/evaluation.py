@@ -9,9 +9,10 @@ from typing import Any
 
 from torch import nn
 
+from backbones.outside import PREFIX as TIMM
 from nas.errors import TrainingError
 from nas.full_training import loaders
-from nas.full_training.networks import TIMM, Network
+from nas.full_training.networks import Network
 from nas.full_training.processes import Team
 from nas.full_training.samples import Data, Samples
 from nas.full_training.scores import Score, answers

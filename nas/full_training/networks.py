@@ -14,12 +14,12 @@ from backbones.config import BackboneConfig
 from backbones.errors import ConfigError
 from backbones.image_size import sides
 from backbones.official import FAMILIES
+from backbones.outside import PREFIX as TIMM
 from kernels.errors import nearest
 from nas.errors import TrainingError
 from nas.training.readout import Readout, TaskNet
 from nas.training.tasks.dense import Dense
 
-TIMM = "timm:"
 _LOCAL = "local-dir:"
 _CROP = 0.875  # of a design that no paper published, as timm's default
 

@@ -8,11 +8,11 @@ study continues as if never interrupted.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from kernels.errors import nearest
 from nas.errors import StudyError
 from nas.planning.strategies.outside import find
 
@@ -55,10 +55,9 @@ def check_strategy(name: str) -> None:
     if ":" in name:
         find(name)
     elif name not in _STRATEGIES:
-        near = difflib.get_close_matches(name, _STRATEGIES, 1, 0.4)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = nearest(name, _STRATEGIES, "use one of these")
         known = f"{', '.join(_STRATEGIES)}, or module:Class of an Optuna sampler"
-        raise StudyError(f"unknown strategy {name!r}{hint} (known: {known})")
+        raise StudyError(f"unknown strategy {name!r}; {hint} (known: {known})")
 
 
 def make_sampler(name: str, space: SearchSpace, seed: int) -> BaseSampler:
